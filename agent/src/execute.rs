@@ -1,0 +1,422 @@
+//! Performing steps. Nothing is decided here but how to do one step and whether it worked; which steps, and what
+//! follows from a failure, is `plan`'s and `keeper`'s.
+
+use std::time::Duration;
+
+use fleet::evidence::{Health, Progress};
+use fleet::release::Descriptor;
+use fleet::{Digest, Hold, Millis, Order, ReleaseId};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::environment;
+use crate::fetch;
+use crate::journal::Entry;
+use crate::keeper::{AgentState, Failure, Halt, Keeper, Way, Wish};
+use crate::permit::Permission;
+use crate::plan::{self, Answer, Scene, Step, Supply, Traffic};
+use crate::platform::Launch;
+use crate::probe::Question;
+use crate::service_log::{Cause, with_tail};
+use crate::switch;
+
+/// A process that is alive for so long after its start has got past the errors of the first moment: a bad argument,
+/// a port in use. Without it, whoever else answers on the port would be taken for it.
+const ALIVE_WHEN_PROBED: Duration = Duration::from_millis(200);
+/// The same, where being alive is all that can be asked.
+const ALIVE_WHEN_NOT_PROBED: Duration = Duration::from_millis(500);
+/// Time to stop for a release whose descriptor is gone.
+const DEFAULT_STOP_TIMEOUT: Millis = Millis::from_secs(30);
+/// Between two tries to put this node back into the balancer.
+const ALLOW_AGAIN: Duration = Duration::from_millis(500);
+
+impl Keeper {
+    /// Goes from what is seen to `wanted`.
+    pub(crate) async fn walk(&mut self, order: &Order, wanted: &Hold, way: Way) -> Result<(), Halt> {
+        'plan: loop {
+            let scene = self.scene(wanted, way).await?;
+            for step in plan::steps(wanted, &scene) {
+                if is_newer(&self.wish.borrow(), order) {
+                    return Err(Halt::Superseded);
+                }
+                if needs_permit(&step, way) && self.wait_for_permit(order, way).await? == Waited::Long {
+                    // The world may have changed meanwhile.
+                    continue 'plan;
+                }
+                tracing::info!(service = %order.service, generation = %order.generation, %step, ?way, "step");
+                self.tell_step(&step, way, "");
+                self.tools.points.pass(&format!("{}.before", step.name()))?;
+                self.perform(order, &step, way).await?;
+                self.tools.points.pass(&format!("{}.after", step.name()))?;
+            }
+            return Ok(());
+        }
+    }
+
+    async fn scene(&self, wanted: &Hold, way: Way) -> Result<Scene, Halt> {
+        let current = switch::current(self.releases.place()).map_err(Failure::at("switch"))?;
+        let running = self.record.running.as_ref().filter(|_| self.main_alive()).map(|running| running.release.clone());
+        let supply = match wanted {
+            Hold::Nothing => Supply::Absent,
+            Hold::Release { release, bundle, size } => self.supply(release, bundle, *size, current.as_ref()).await?,
+        };
+        let traffic = match (&self.tools.balancer, way) {
+            // A process that ended by itself was missed by the balancer's own checks; there is nothing to drain.
+            (None, _) | (Some(_), Way::Revive(_)) => Traffic::NotBalanced,
+            (Some(_), Way::Forward | Way::Back) if self.surely_drained => Traffic::Drained,
+            (Some(_), Way::Forward | Way::Back) if self.record.drained => Traffic::Unsure,
+            (Some(_), Way::Forward | Way::Back) => Traffic::Allowed,
+        };
+        let answer = if self.record.answered { Answer::Given } else { Answer::Outstanding };
+        Ok(Scene { current, running, supply, answer, traffic })
+    }
+
+    async fn supply(&self, release: &ReleaseId, bundle: &Digest, size: u64, current: Option<&ReleaseId>) -> Result<Supply, Halt> {
+        if let Some(descriptor) = self.releases.descriptor(release).map_err(Failure::at("stage"))? {
+            if current == Some(release) {
+                return Ok(Supply::Staged);
+            }
+            // It lay there for a while: what would be made live must still be what was released (I1).
+            let (releases, id) = (self.releases.clone(), release.clone());
+            if blocking("stage", move || releases.is_whole(&id, &descriptor.manifest)).await? {
+                return Ok(Supply::Staged);
+            }
+            tracing::warn!(%release, "the unpacked release no longer matches its manifest; it is fetched again");
+        }
+        let fetched = std::fs::metadata(self.tools.layout.bundle(bundle)).is_ok_and(|found| found.len() == size);
+        Ok(if fetched { Supply::Fetched } else { Supply::Absent })
+    }
+
+    async fn perform(&mut self, order: &Order, step: &Step, way: Way) -> Result<(), Halt> {
+        match step {
+            Step::Fetch { bundle, size } => self.fetch(order, step, way, bundle, *size).await,
+            Step::Stage { release, bundle } => self.stage(step, way, release, bundle).await,
+            Step::Drain => self.drain(order, step, way).await,
+            Step::Stop => self.stop(step, way).await,
+            Step::Switch { to } => self.switch(step, way, to.as_ref()),
+            Step::Start { release } => self.start(order, step, way, release).await,
+            Step::Probe { .. } => self.probe(order, step, way).await,
+            Step::Allow => self.allow(order, step, way).await,
+        }
+    }
+
+    async fn fetch(&self, order: &Order, step: &Step, way: Way, bundle: &Digest, size: u64) -> Result<(), Halt> {
+        let progress = |detail: String| self.tell_step(step, way, &detail);
+        let fetching = fetch::fetch(self.tools.source.as_ref(), &self.tools.layout, bundle, size, &progress);
+        match until_newer(self.wish.clone(), order, fetching).await? {
+            Ok(_) => Ok(()),
+            Err(error) => Err(failed(step, error.to_string())),
+        }
+    }
+
+    async fn stage(&mut self, step: &Step, way: Way, release: &ReleaseId, bundle: &Digest) -> Result<(), Halt> {
+        self.intend(step, way)?;
+        let (releases, id, digest, file) = (self.releases.clone(), release.clone(), *bundle, self.tools.layout.bundle(bundle));
+        let staged = blocking("stage", move || releases.stage(&id, &file, &digest)).await?;
+        if let Err(error) = staged {
+            // Whatever is wrong with it, the next order fetches it again.
+            fetch::forget(&self.tools.layout, bundle);
+            return Err(failed(step, error.to_string()));
+        }
+        fetch::forget(&self.tools.layout, bundle);
+        self.learn();
+        Ok(())
+    }
+
+    async fn drain(&mut self, order: &Order, step: &Step, way: Way) -> Result<(), Halt> {
+        let Some(balancer) = self.tools.balancer.clone() else { return Ok(()) };
+        self.intend(step, way)?;
+        // The debt is on record before it is made (F50).
+        self.record.drained = true;
+        self.save_or(step, way)?;
+        self.tools.points.pass("drain.recorded")?;
+        let progress = |detail: String| self.tell_step(step, way, &detail);
+        match until_newer(self.wish.clone(), order, balancer.drain(&progress)).await? {
+            Ok(drained) => {
+                if let crate::balancer::Drained::Left { connections } = drained {
+                    tracing::warn!(service = %order.service, connections, "the drain timeout is over; what is left is cut");
+                }
+                self.surely_drained = true;
+                Ok(())
+            }
+            Err(error) if way == Way::Forward => Err(failed(step, error.to_string())),
+            Err(error) => {
+                tracing::warn!(service = %order.service, "going on without draining: {error}");
+                Ok(())
+            }
+        }
+    }
+
+    async fn stop(&mut self, step: &Step, way: Way) -> Result<(), Halt> {
+        self.intend(step, way)?;
+        let timeout = self.record.running.as_ref().map(|running| &running.release).or(self.record.live.as_ref()).and_then(|release| self.describe(release)).map_or(DEFAULT_STOP_TIMEOUT, |descriptor| descriptor.run.stop_timeout);
+        let stopped = self.tools.supervisor.stop(self.releases.place(), self.record.running.as_ref(), timeout).await;
+        match stopped {
+            Ok(stopped) if stopped.killed.is_empty() => {}
+            Ok(stopped) => tracing::warn!(service = %self.releases.place().service, killed = ?stopped.killed, "these did not stop within {timeout} and were killed"),
+            Err(error) => return Err(failed(step, error.to_string())),
+        }
+        self.record.running = None;
+        self.record.answered = false;
+        self.tell_health(Health::Unknown);
+        self.save_or(step, way)?;
+        self.publish();
+        Ok(())
+    }
+
+    fn switch(&mut self, step: &Step, way: Way, to: Option<&ReleaseId>) -> Result<(), Halt> {
+        self.intend(step, way)?;
+        self.tools.points.pass("switch.intended")?;
+        switch::switch(self.releases.place(), to).map_err(|error| failed(step, error.to_string()))?;
+        self.tools.points.pass("switch.renamed")?;
+        self.did(step, way)?;
+        self.tools.points.pass("switch.switched")?;
+        self.record.live = to.cloned();
+        self.record.activated = Some(self.tools.now());
+        self.save_or(step, way)?;
+        self.publish();
+        Ok(())
+    }
+
+    async fn start(&mut self, order: &Order, step: &Step, way: Way, release: &ReleaseId) -> Result<(), Halt> {
+        let descriptor = self.describe(release).ok_or_else(|| failed(step, format!("release {release} is not on this node's disk")))?;
+        let config = &self.tools.config;
+        let prepared = environment::prepare(&descriptor.run, &config.environment, config.service_user.as_deref(), self.tools.rights).map_err(|reason| failed(step, reason))?;
+        self.intend(step, way)?;
+        self.tools.points.pass("start.intended")?;
+        self.log_from = self.log.rotate();
+        let launch = Launch {
+            place: self.releases.place().clone(),
+            release: release.clone(),
+            command: prepared.command,
+            environment: prepared.environment,
+            user: prepared.user,
+            log: self.log.output(),
+        };
+        let running = self.tools.supervisor.start(&launch).await.map_err(|error| failed(step, error.to_string()))?;
+        self.tools.points.pass("start.inside")?;
+        let cause = match way {
+            Way::Forward => Cause::Order,
+            Way::Back => Cause::Undo,
+            Way::Revive(cause) => cause,
+        };
+        self.note_start(order.generation, &running, cause);
+        self.record.running = Some(running);
+        self.record.answered = false;
+        self.seen_alive = true;
+        self.save_or(step, way)?;
+        self.tools.points.pass("start.recorded")?;
+        self.did(step, way)?;
+        self.publish();
+        Ok(())
+    }
+
+    /// Waits until the service answers as its release says it should.
+    async fn probe(&mut self, order: &Order, step: &Step, way: Way) -> Result<(), Halt> {
+        let Some(running) = self.record.running.clone() else {
+            return Err(failed(step, "the main process has ended".to_owned()));
+        };
+        let descriptor = self.describe(&running.release).ok_or_else(|| failed(step, format!("release {} is not on this node's disk", running.release)))?;
+        let answering = self.answering(&descriptor, step, way);
+        let supervisor = self.tools.supervisor.clone();
+        let gone = supervisor.gone(&running);
+        let answer = until_newer(self.wish.clone(), order, async {
+            tokio::select! {
+                biased;
+                () = gone => Err("the main process ended soon after its start".to_owned()),
+                answer = answering => answer,
+            }
+        })
+        .await?;
+        if let Err(reason) = answer {
+            self.tell_health(Health::Unhealthy { reason: reason.clone() });
+            return Err(failed(step, with_tail(reason, Some(&running), self.log.tail(self.log_from))));
+        }
+        self.record.answered = true;
+        self.tell_health(Health::Healthy);
+        self.save_or(step, way)
+    }
+
+    async fn answering(&self, descriptor: &Descriptor, step: &Step, way: Way) -> Result<(), String> {
+        let begun = Instant::now();
+        let Some(probe) = &descriptor.health else {
+            tokio::time::sleep(ALIVE_WHEN_NOT_PROBED).await;
+            return self.still_alive();
+        };
+        let environment = environment::environment(&descriptor.run, &self.tools.config.environment);
+        let question = Question::new(probe, &environment)?;
+        let deadline = begun + probe.timeout.to_std();
+        let (mut tries, mut in_a_row) = (0u32, 0);
+        loop {
+            let last = question.ask().await;
+            tries += 1;
+            match last {
+                Ok(()) => in_a_row += 1,
+                Err(reason) => {
+                    in_a_row = 0;
+                    self.tell_step(step, way, &format!("{reason}, try {tries}"));
+                    if Instant::now() >= deadline {
+                        return Err(format!("not healthy within {}, {tries} tries: {reason}", probe.timeout));
+                    }
+                }
+            }
+            if in_a_row >= probe.successes.max(1) {
+                tokio::time::sleep_until(begun + ALIVE_WHEN_PROBED).await;
+                return self.still_alive();
+            }
+            if Instant::now() >= deadline {
+                return Err(format!("not healthy within {}: {in_a_row} good answers in a row of {} wanted", probe.timeout, probe.successes));
+            }
+            tokio::time::sleep(probe.interval.to_std()).await;
+        }
+    }
+
+    fn still_alive(&self) -> Result<(), String> {
+        if self.main_alive() { Ok(()) } else { Err("the main process ended soon after its start".to_owned()) }
+    }
+
+    /// Puts the node back, for as long as it takes: a service that works and gets no traffic must not look done.
+    async fn allow(&mut self, order: &Order, step: &Step, way: Way) -> Result<(), Halt> {
+        let Some(balancer) = self.tools.balancer.clone() else { return Ok(()) };
+        let Some(running) = self.record.running.clone() else {
+            return Err(failed(step, "the main process has ended".to_owned()));
+        };
+        if way == Way::Back {
+            // The order has failed and must be told so; what is owed is tried again by supervision.
+            return match balancer.allow().await {
+                Ok(()) => {
+                    self.paid();
+                    self.save_or(step, way)
+                }
+                Err(error) => {
+                    tracing::warn!(service = %order.service, "still out of the balancer: {error}");
+                    Ok(())
+                }
+            };
+        }
+        let supervisor = self.tools.supervisor.clone();
+        let allowing = async {
+            while let Err(error) = balancer.allow().await {
+                tracing::warn!(service = %order.service, "still out of the balancer: {error}");
+                self.tell_step(step, way, &error.to_string());
+                tokio::time::sleep(ALLOW_AGAIN).await;
+            }
+        };
+        let allowed = until_newer(self.wish.clone(), order, async {
+            tokio::select! {
+                () = supervisor.gone(&running) => Err("the main process ended before it got traffic".to_owned()),
+                () = allowing => Ok(()),
+            }
+        })
+        .await?;
+        allowed.map_err(|reason| failed(step, with_tail(reason, Some(&running), self.log.tail(self.log_from))))?;
+        self.paid();
+        self.save_or(step, way)
+    }
+
+    /// The node is back in the balancer.
+    pub(crate) fn paid(&mut self) {
+        self.record.drained = false;
+        self.surely_drained = false;
+    }
+
+    pub(crate) fn describe(&self, release: &ReleaseId) -> Option<Descriptor> {
+        self.releases.descriptor(release).inspect_err(|error| tracing::error!("{error}")).ok().flatten()
+    }
+
+    /// Writes down what is about to be done. On the way back a full disk must not keep the old release from starting.
+    fn intend(&mut self, step: &Step, way: Way) -> Result<(), Halt> {
+        self.enter(&Entry::Intends { step: step.clone() }, step, way)
+    }
+
+    fn did(&mut self, step: &Step, way: Way) -> Result<(), Halt> {
+        self.enter(&Entry::Did { name: step.name().to_owned() }, step, way)
+    }
+
+    fn enter(&mut self, entry: &Entry, step: &Step, way: Way) -> Result<(), Halt> {
+        let entered = self.journal.append(entry);
+        tolerate(entered.map_err(|error| error.to_string()), step, way)
+    }
+
+    fn save_or(&self, step: &Step, way: Way) -> Result<(), Halt> {
+        tolerate(self.save().map_err(|error| error.to_string()), step, way)
+    }
+
+    pub(crate) fn tell_step(&self, step: &Step, way: Way, detail: &str) {
+        let detail = match way {
+            Way::Forward => detail.to_owned(),
+            Way::Back => format!("going back: {step} {detail}").trim_end().to_owned(),
+            // The order is settled; what is seen of the process says the rest.
+            Way::Revive(_) => return,
+        };
+        self.tell(Progress::Working { step: step.name().to_owned(), detail });
+    }
+
+    async fn wait_for_permit(&mut self, order: &Order, way: Way) -> Result<Waited, Halt> {
+        let mut waited = Waited::NotAtAll;
+        loop {
+            let wish = self.wish.borrow_and_update().clone();
+            if is_newer(&wish, order) {
+                return Err(Halt::Superseded);
+            }
+            self.record.permit = wish.permit.clone().or(self.record.permit.take());
+            let Permission::Refused { reason } = self.permission(&wish) else { return Ok(waited) };
+            if let Way::Revive(_) = way {
+                return Err(Halt::Superseded);
+            }
+            waited = Waited::Long;
+            tracing::warn!(service = %order.service, "waiting: {reason}");
+            self.tell(Progress::Fenced { reason });
+            // Silence lasts long enough at some moment, which no message announces.
+            let _ = tokio::time::timeout(Duration::from_secs(1), self.wish.changed()).await;
+        }
+    }
+}
+
+/// Whether a permit had to be waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waited {
+    NotAtAll,
+    Long,
+}
+
+/// What disturbs waits for a permit, so that nothing is stopped that may not be started; on the way back only the
+/// start does: what failed is stopped in any case.
+fn needs_permit(step: &Step, way: Way) -> bool {
+    match way {
+        Way::Forward => step.disturbs(),
+        Way::Back | Way::Revive(_) => matches!(step, Step::Start { .. }),
+    }
+}
+
+fn is_newer(wish: &Wish, order: &Order) -> bool {
+    wish.order.generation != order.generation || wish.agent == AgentState::Stopping
+}
+
+/// Does `work` unless a newer order comes first.
+async fn until_newer<T>(mut wish: watch::Receiver<Wish>, order: &Order, work: impl Future<Output = T>) -> Result<T, Halt> {
+    tokio::select! {
+        biased;
+        _ = wish.wait_for(|wish| is_newer(wish, order)) => Err(Halt::Superseded),
+        done = work => Ok(done),
+    }
+}
+
+async fn blocking<T: Send + 'static>(step: &'static str, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Halt> {
+    tokio::task::spawn_blocking(work).await.map_err(|stopped| Halt::Failed(Failure { step, reason: stopped.to_string() }))
+}
+
+fn tolerate(result: Result<(), String>, step: &Step, way: Way) -> Result<(), Halt> {
+    match (result, way) {
+        (Ok(()), _) => Ok(()),
+        (Err(reason), Way::Forward) => Err(failed(step, reason)),
+        (Err(reason), Way::Back | Way::Revive(_)) => {
+            tracing::error!(%step, "not written down, going on: {reason}");
+            Ok(())
+        }
+    }
+}
+
+fn failed(step: &Step, reason: String) -> Halt {
+    Halt::Failed(Failure { step: step.name(), reason })
+}

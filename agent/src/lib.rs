@@ -1,0 +1,36 @@
+//! The hand: the agent of one node. It holds what it is told and proves what it holds.
+//!
+//! From the outside in: `cli` and `agent` put it together; `link` speaks with the controller; `node` has a `keeper`
+//! for each service; a keeper plans (`plan`, pure), performs (`execute`) and watches (`supervise`), and forgets
+//! nothing (`orders`, `record`, `journal`). `platform` is the machine.
+
+pub mod agent;
+pub mod backoff;
+pub mod balancer;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod durable;
+pub mod environment;
+pub mod execute;
+pub mod failpoint;
+pub mod fetch;
+pub mod join;
+pub mod journal;
+pub mod keeper;
+pub mod layout;
+pub mod link;
+pub mod machine;
+pub mod node;
+pub mod observe;
+pub mod orders;
+pub mod permit;
+pub mod plan;
+pub mod platform;
+pub mod probe;
+pub mod record;
+pub mod releases;
+pub mod service_log;
+pub mod status;
+pub mod supervise;
+pub mod switch;

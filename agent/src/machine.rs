@@ -1,0 +1,40 @@
+//! What the agent asks of the operating system that concerns no service: free space, its own rights, its own end.
+//! Processes of services are `platform`'s.
+
+use std::io;
+use std::path::Path;
+
+/// Bytes that this process may still write below `path`, which must exist.
+///
+/// # Errors
+/// The system's answer.
+pub fn free_space(path: &Path) -> io::Result<u64> {
+    let stat = nix::sys::statvfs::statvfs(path)?;
+    // The field types differ between platforms; u64 holds each of them.
+    #[allow(clippy::useless_conversion)]
+    Ok(u64::from(stat.blocks_available()).saturating_mul(u64::from(stat.fragment_size())))
+}
+
+/// Whether this process has root's rights.
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// Whether a user of this name exists.
+pub fn user_exists(name: &str) -> bool {
+    matches!(nix::unistd::User::from_name(name), Ok(Some(_)))
+}
+
+/// The name of this machine, without the domain's trailing dot.
+pub fn host_name() -> Option<String> {
+    let name = std::fs::read_to_string("/etc/hostname").ok()?;
+    let name = name.trim().trim_end_matches('.');
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// Ends this process as `kill -9` does: nothing is flushed, nothing is told to anybody.
+#[cfg(debug_assertions)]
+pub fn die() -> ! {
+    let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL);
+    std::process::abort()
+}

@@ -1,0 +1,5 @@
+//! `fleet-agent`; everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    fleet_agent::cli::main()
+}

@@ -1,0 +1,254 @@
+//! The node: every service it has orders for, each with its keeper. Desired state comes in here, saved before it is
+//! acted on; attestations go out from here. Who speaks with the controller is `link`'s business.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use fleet::evidence::{Attestation, ServiceEvidence};
+use fleet::order::Reception;
+use fleet::{Generation, Millis, NodeName, Nonce, Order, ServiceName};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::durable::FileError;
+use crate::failpoint::Interrupted;
+use crate::keeper::{AgentState, Keeper, Status, Tools, Wish};
+use crate::observe;
+use crate::orders::Orders;
+use crate::permit::{Contact, Permit};
+
+/// How long a stopping agent waits for a keeper in the middle of a step that must not be cut, such as stopping a
+/// service. Being killed there would do no harm either.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// A statement during which the keeper went on is made again, so that it does not mix two moments; this often.
+const LOOKS: u32 = 3;
+
+/// Everything of one agent but its link.
+pub struct Node {
+    name: NodeName,
+    tools: Tools,
+    orders: Mutex<Orders>,
+    kept: Mutex<BTreeMap<ServiceName, Kept>>,
+    contact: Mutex<Contact>,
+    changes: watch::Sender<u64>,
+}
+
+enum Kept {
+    Keeper { wish: watch::Sender<Wish>, status: watch::Receiver<Status>, work: JoinHandle<Result<(), Interrupted>> },
+    /// It cannot be worked on; why.
+    Fenced { generation: Generation, reason: String },
+}
+
+impl Node {
+    /// Reads what is on the disk and puts a keeper to every service. Nothing is started before the controller's word.
+    ///
+    /// # Errors
+    /// Only if the orders' directory cannot be read. A service whose files are broken is fenced, the others work.
+    pub async fn open(name: NodeName, tools: Tools) -> Result<Arc<Self>, FileError> {
+        let orders = Orders::load(tools.layout.orders(), name.clone())?;
+        let contact = Contact::Lost { since: tools.now() };
+        let held: Vec<_> = orders.held().iter().map(|(service, order)| (service.clone(), order.clone())).collect();
+        let node = Arc::new(Self {
+            name,
+            tools,
+            orders: Mutex::new(orders),
+            kept: Mutex::default(),
+            contact: Mutex::new(contact),
+            changes: watch::Sender::new(0),
+        });
+        node.clone()
+            .blocking(move |node| {
+                for (service, order) in held {
+                    match order {
+                        Ok(order) => node.keep(order, None),
+                        Err(reason) => node.fence(service, Generation(0), reason),
+                    }
+                }
+            })
+            .await;
+        Ok(node)
+    }
+
+    /// The node's name.
+    pub fn name(&self) -> &NodeName {
+        &self.name
+    }
+
+    /// The kernel's boot id.
+    pub fn boot_id(&self) -> String {
+        self.tools.observer.boot_id()
+    }
+
+    /// Counts changes of what any keeper says.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Takes in everything that the controller wants here. Orders are on the disk before any keeper hears of them.
+    /// A service that is no longer named keeps what it holds: stopping one takes an order that says so.
+    pub async fn receive(self: &Arc<Self>, orders: Vec<Order>, permit: Millis) {
+        self.clone().blocking(move |node| node.take_in(orders, permit)).await;
+    }
+
+    /// The controller is gone.
+    pub fn lost(&self) {
+        let mut contact = lock(&self.contact);
+        if *contact == Contact::Made {
+            *contact = Contact::Lost { since: self.tools.now() };
+            let now = contact.clone();
+            drop(contact);
+            self.tell_all(|wish| wish.contact = now.clone());
+        }
+    }
+
+    /// Looks at everything now, and states it under `nonce`.
+    pub async fn attest(self: &Arc<Self>, nonce: Nonce) -> Attestation {
+        let (node, boot_id) = (self.name.clone(), self.boot_id());
+        Attestation { node, nonce, boot_id, services: self.look().await }
+    }
+
+    /// Looks at everything now.
+    pub async fn look(self: &Arc<Self>) -> Vec<ServiceEvidence> {
+        self.clone().blocking(|node| node.look_at_all()).await.unwrap_or_default()
+    }
+
+    /// Stops working; the services keep running.
+    pub async fn stop(&self) {
+        self.tell_all(|wish| wish.agent = AgentState::Stopping);
+        let kept = std::mem::take(&mut *lock(&self.kept));
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        for (service, kept) in kept {
+            if let Kept::Keeper { work, .. } = kept
+                && tokio::time::timeout_at(deadline, work).await.is_err()
+            {
+                tracing::warn!(%service, "still in the middle of a step; it is resumed at the next start");
+            }
+        }
+    }
+
+    fn take_in(self: &Arc<Self>, orders: Vec<Order>, permit: Millis) {
+        let now = self.tools.now();
+        *lock(&self.contact) = Contact::Made;
+        for order in orders {
+            let service = order.service.clone();
+            let reception = lock(&self.orders).receive(&order);
+            match reception {
+                Ok(Reception::Newer) => {
+                    if self.tools.points.pass("order.saved").is_err() {
+                        return;
+                    }
+                    tracing::info!(%service, generation = %order.generation, hold = %crate::orders::describe(&order.hold), "new order");
+                }
+                Ok(Reception::Same) => {}
+                Ok(Reception::Older) => {
+                    tracing::warn!(%service, generation = %order.generation, "an older order is refused");
+                    continue;
+                }
+                // Held as received already: the contradiction, and everything else, stays with what is on the disk.
+                Ok(Reception::Contradiction) => continue,
+                Err(error) => {
+                    tracing::error!(%service, "{error}");
+                    continue;
+                }
+            }
+            let permit = (permit > Millis(0)).then(|| Permit { order: order.clone(), until: now.after(permit) });
+            self.keep(order, permit);
+        }
+        self.tell_all(|wish| wish.contact = Contact::Made);
+    }
+
+    /// Gives an order to the service's keeper, or a keeper to the service.
+    fn keep(self: &Arc<Self>, order: Order, permit: Option<Permit>) {
+        let mut kept = lock(&self.kept);
+        if let Some(Kept::Keeper { wish, work, .. }) = kept.get(&order.service)
+            && !work.is_finished()
+        {
+            wish.send_modify(|wish| {
+                wish.order = order;
+                wish.permit = permit;
+                wish.contact = Contact::Made;
+            });
+            return;
+        }
+        let (service, generation) = (order.service.clone(), order.generation);
+        let contact = lock(&self.contact).clone();
+        let (wish, wishes) = watch::channel(Wish { order, permit, contact, agent: AgentState::Working });
+        let next = match Keeper::open(self.tools.clone(), wishes) {
+            Ok((keeper, status)) => {
+                self.forward_changes(status.clone());
+                Kept::Keeper { wish, status, work: tokio::spawn(keeper.run()) }
+            }
+            Err(error) => {
+                tracing::error!(%service, "the service is fenced: {error}");
+                Kept::Fenced { generation, reason: error.to_string() }
+            }
+        };
+        kept.insert(service, next);
+        drop(kept);
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    fn fence(&self, service: ServiceName, generation: Generation, reason: String) {
+        lock(&self.kept).insert(service, Kept::Fenced { generation, reason });
+    }
+
+    fn forward_changes(&self, mut status: watch::Receiver<Status>) {
+        let changes = self.changes.clone();
+        tokio::spawn(async move {
+            while status.changed().await.is_ok() {
+                changes.send_modify(|count| *count += 1);
+            }
+        });
+    }
+
+    fn look_at_all(&self) -> Vec<ServiceEvidence> {
+        enum Ground {
+            Keeper(watch::Receiver<Status>, Generation),
+            Fenced(Generation, String),
+        }
+        // Copied out first: a look takes its time, and nobody shall wait for it.
+        let grounds: Vec<(ServiceName, Ground)> = lock(&self.kept)
+            .iter()
+            .map(|(service, kept)| match kept {
+                Kept::Keeper { wish, status, .. } => (service.clone(), Ground::Keeper(status.clone(), wish.borrow().order.generation)),
+                Kept::Fenced { generation, reason } => (service.clone(), Ground::Fenced(*generation, reason.clone())),
+            })
+            .collect();
+        let observer = self.tools.observer.as_ref();
+        let look = |(service, ground): (ServiceName, Ground)| {
+            let place = self.tools.config.place(&service);
+            match ground {
+                Ground::Fenced(generation, reason) => observe::evidence_without_order(observer, &place, generation, &reason),
+                Ground::Keeper(mut status, generation) => {
+                    for _ in 1..LOOKS {
+                        let ground = status.borrow_and_update().clone();
+                        let evidence = observe::evidence(observer, &place, generation, &ground);
+                        if !status.has_changed().unwrap_or(false) {
+                            return evidence;
+                        }
+                    }
+                    let ground = status.borrow_and_update().clone();
+                    observe::evidence(observer, &place, generation, &ground)
+                }
+            }
+        };
+        grounds.into_iter().map(look).collect()
+    }
+
+    fn tell_all(&self, mut change: impl FnMut(&mut Wish)) {
+        for kept in lock(&self.kept).values() {
+            if let Kept::Keeper { wish, .. } = kept {
+                wish.send_modify(&mut change);
+            }
+        }
+    }
+
+    async fn blocking<T: Send + 'static>(self: Arc<Self>, work: impl FnOnce(&Arc<Self>) -> T + Send + 'static) -> Option<T> {
+        tokio::task::spawn_blocking(move || work(&self)).await.inspect_err(|stopped| tracing::error!("{stopped}")).ok()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

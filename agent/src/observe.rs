@@ -1,0 +1,67 @@
+//! From what a keeper says and what is seen to the evidence for one service. What is seen is taken as it is: judging
+//! it is the controller's work, and an agent that could not look says so.
+
+use fleet::evidence::{DeviationKind, FileDeviation, Health, Progress, ServiceEvidence};
+use fleet::{Generation, ServiceName};
+
+use crate::keeper::Status;
+use crate::platform::{Look, Observer, Seen, ServicePlace};
+
+/// Looks, and puts together what one service shows. Blocking: it reads /proc and files.
+pub fn evidence(observer: &dyn Observer, place: &ServicePlace, ordered: Generation, status: &Status) -> ServiceEvidence {
+    let look = Look {
+        place,
+        held: status.live.as_ref().map(|(release, descriptor)| (release, &descriptor.manifest)),
+        running: status.running.as_ref(),
+        known: &status.known,
+        activated: status.activated.as_ref().map(|moment| (moment.boot_id.as_str(), moment.ticks)),
+    };
+    let seen = observer.look(&look).unwrap_or_else(|cause| unseen(place, &cause));
+    let progress = if status.generation == ordered {
+        status.progress.clone()
+    } else {
+        Progress::Working { step: "fetch".to_owned(), detail: "the order has just arrived".to_owned() }
+    };
+    gather(&place.service, ordered, progress, status.health.clone(), seen)
+}
+
+/// The evidence for a service that is fenced because the agent cannot read what it knew of it: what is seen, and why.
+pub fn evidence_without_order(observer: &dyn Observer, place: &ServicePlace, ordered: Generation, reason: &str) -> ServiceEvidence {
+    let known = std::collections::BTreeMap::new();
+    let look = Look { place, held: None, running: None, known: &known, activated: None };
+    let seen = observer.look(&look).unwrap_or_else(|cause| unseen(place, &cause));
+    gather(&place.service, ordered, Progress::Fenced { reason: reason.to_owned() }, Health::Unknown, seen)
+}
+
+/// The same evidence without what changes by itself: two of these differ only if something happened.
+pub fn without_ages(mut services: Vec<ServiceEvidence>) -> Vec<ServiceEvidence> {
+    for process in services.iter_mut().flat_map(|service| &mut service.processes) {
+        process.age = fleet::Millis(0);
+    }
+    services
+}
+
+fn gather(service: &ServiceName, generation: Generation, progress: Progress, health: Health, seen: Seen) -> ServiceEvidence {
+    ServiceEvidence {
+        service: service.clone(),
+        generation,
+        progress,
+        current: seen.current,
+        files: seen.files,
+        files_omitted: seen.files_omitted,
+        processes: seen.processes,
+        health,
+    }
+}
+
+/// A look that failed is a finding of its own, never "nothing there".
+fn unseen(place: &ServicePlace, cause: &std::io::Error) -> Seen {
+    tracing::error!(service = %place.service, "cannot look: {cause}");
+    let deviation = FileDeviation {
+        path: ".".to_owned(),
+        kind: DeviationKind::Unreadable,
+        expected: "a look at files and processes".to_owned(),
+        found: cause.to_string(),
+    };
+    Seen { files: vec![deviation], ..Seen::default() }
+}

@@ -1,0 +1,268 @@
+//! The processes of a service and everything on the node that runs something of its releases: by what they really
+//! execute, not by what lies at a path. Whether that is as it should be is judged elsewhere.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fleet::evidence::{LinkState, Mapped, Parentage, Place, Process, Started};
+use fleet::{Digest, Millis, ReleaseId};
+
+use super::digests::Digests;
+use super::lineage::{Glimpse, Lineage, snapshot};
+use super::maps::{self, Inode, Mapping, Mappings};
+use super::proc;
+use crate::platform::{Look, Scope};
+
+/// Readings of a process that executes another program while it is read; after that the last reading stands.
+const MOST_READINGS: usize = 3;
+
+/// How long to leave a process that is in the middle of exec to itself before it is read again.
+const EXEC_TAKES: Duration = Duration::from_millis(1);
+
+/// Where to look, and at which boot.
+#[derive(Debug)]
+pub(super) struct Watch {
+    pub(super) scope: Scope,
+    pub(super) services_root: PathBuf,
+    pub(super) boot_id: String,
+}
+
+/// One look of one service.
+struct Round<'a> {
+    watch: &'a Watch,
+    look: &'a Look<'a>,
+    lineage: Lineage<'a>,
+    digests: &'a Digests,
+    tree: BTreeSet<u32>,
+    now: u64,
+    /// One file is mapped by many processes; within a round it is opened once.
+    opened: HashMap<(PathBuf, Inode), Digest>,
+    /// What the agent itself executes.
+    own_program: Option<PathBuf>,
+}
+
+/// The executable of a process.
+struct Executable {
+    /// As the kernel shows it.
+    shown: PathBuf,
+    /// Its inode, where it could be opened.
+    inode: Option<u64>,
+    mapped: Mapped,
+}
+
+impl Watch {
+    /// Everything that belongs to the service, sorted by number.
+    ///
+    /// # Errors
+    /// /proc could not be listed.
+    pub(super) fn processes(&self, look: &Look<'_>, digests: &Digests) -> io::Result<Vec<Process>> {
+        let snapshot = snapshot()?;
+        let lineage = Lineage::new(look.place, look.running, &self.boot_id);
+        let tree = lineage.tree(&snapshot, &BTreeSet::new());
+        let own_program = fs::read_link("/proc/self/exe").ok();
+        let mut round = Round {
+            watch: self,
+            look,
+            lineage,
+            digests,
+            tree,
+            now: proc::ticks_now(),
+            opened: HashMap::new(),
+            own_program,
+        };
+        Ok(snapshot.into_values().filter_map(|glimpse| round.settled(glimpse)).collect())
+    }
+}
+
+impl Round<'_> {
+    /// Reads a process until it has stayed the same while it was read; None if it is gone or does not belong.
+    fn settled(&mut self, mut glimpse: Glimpse) -> Option<Process> {
+        let mut seen = None;
+        for _ in 0..MOST_READINGS {
+            let before = fs::read_link(glimpse.details.join("exe"));
+            seen = self.read(&glimpse, before.as_deref().ok());
+            let stat = proc::stat(glimpse.stat.identity.pid)
+                .filter(|stat| stat.identity == glimpse.stat.identity && stat.executes())?;
+            if proc::amid_exec(&glimpse.details) {
+                std::thread::sleep(EXEC_TAKES);
+            } else if fs::read_link(glimpse.details.join("exe")).ok() == before.ok() {
+                break;
+            }
+            let details = stat.details();
+            let marks = proc::marks(&details);
+            glimpse = Glimpse { stat, details, marks };
+        }
+        seen
+    }
+
+    fn read(&mut self, glimpse: &Glimpse, shown: Option<&Path>) -> Option<Process> {
+        if self.is_about_to_execute(glimpse, shown) {
+            return None;
+        }
+        let cwd = proc::cwd(&glimpse.details);
+        let in_tree = self.tree.contains(&glimpse.stat.identity.pid);
+        let marked = self.lineage.marked(glimpse);
+        if !in_tree && !marked && !self.in_scope(glimpse, shown, cwd.as_deref()) {
+            return None;
+        }
+        let executable = self.executable(glimpse, shown);
+        let mappings = maps::mappings(&glimpse.details).unwrap_or_default();
+        let below = |path: Option<&Path>| path.is_some_and(|path| path.starts_with(self.lineage.root()));
+        let belongs = in_tree || marked || below(shown) || below(cwd.as_deref());
+        if !belongs && !self.runs_known(glimpse, &executable, &mappings) {
+            return None;
+        }
+        let (mapped, outside) = self.mapped(glimpse, &executable, &mappings);
+        Some(Process {
+            pid: glimpse.stat.identity.pid,
+            parentage: if in_tree || self.of_this_start(glimpse) { Parentage::Supervised } else { Parentage::Stray },
+            age: Millis(
+                self.now.saturating_sub(glimpse.stat.identity.start_ticks).saturating_mul(1_000)
+                    / proc::ticks_per_second(),
+            ),
+            executable: executable.mapped,
+            mappings: mapped,
+            outside,
+            marker: glimpse.marks.as_ref().filter(|_| marked).and_then(|marks| marks.release.clone()),
+            cwd: cwd.and_then(|path| self.release_of(&path)),
+            started: self.started(glimpse),
+            command: proc::command(glimpse.stat.identity.pid),
+        })
+    }
+
+    /// A child of the agent between fork and exec stands in the release's directory with the agent's program.
+    fn is_about_to_execute(&self, glimpse: &Glimpse, shown: Option<&Path>) -> bool {
+        glimpse.stat.parent == std::process::id()
+            && glimpse.marks.is_none()
+            && shown.is_some()
+            && shown == self.own_program.as_deref()
+    }
+
+    fn in_scope(&self, glimpse: &Glimpse, shown: Option<&Path>, cwd: Option<&Path>) -> bool {
+        let below = |path: Option<&Path>| path.is_some_and(|path| path.starts_with(&self.watch.services_root));
+        match self.watch.scope {
+            Scope::Machine => true,
+            Scope::Root => {
+                below(shown) || below(cwd) || below(glimpse.marks.as_ref().map(|marks| marks.root.as_path()))
+            }
+        }
+    }
+
+    /// Whether it executes or maps a file of a release that this node held. Files in another service's root are that
+    /// service's, even where both ship the same bytes.
+    fn runs_known(&mut self, glimpse: &Glimpse, executable: &Executable, mappings: &Mappings) -> bool {
+        let known = self.look.known;
+        let own = |path: &Path, digest: Option<Digest>, round: &Self| {
+            digest.is_some_and(|digest| known.contains_key(&digest)) && !round.others(path)
+        };
+        if own(&executable.shown, executable.mapped.digest, self) {
+            return true;
+        }
+        mappings.files.iter().any(|mapping| {
+            let digest = self.digest(glimpse, mapping);
+            own(&mapping.shown, digest, self)
+        })
+    }
+
+    /// Whether a path lies in the root of another service of this agent.
+    fn others(&self, path: &Path) -> bool {
+        path.starts_with(&self.watch.services_root) && !path.starts_with(self.lineage.root())
+    }
+
+    /// Whether it was started by the main process on record or one of its family, although it left the tree.
+    fn of_this_start(&self, glimpse: &Glimpse) -> bool {
+        let Some(main) = self.look.running.filter(|main| main.boot_id == self.watch.boot_id) else { return false };
+        let release = glimpse.marks.as_ref().and_then(|marks| marks.release.as_ref());
+        self.lineage.marked(glimpse)
+            && release == Some(&main.release)
+            && glimpse.stat.identity.start_ticks >= main.start_ticks
+    }
+
+    fn executable(&self, glimpse: &Glimpse, shown: Option<&Path>) -> Executable {
+        let Some(shown) = shown else {
+            let mapped = Mapped {
+                path: "(not permitted to read)".into(),
+                digest: None,
+                release: None,
+                place: Place::Outside,
+                link: LinkState::Linked,
+            };
+            return Executable { shown: PathBuf::new(), inode: None, mapped };
+        };
+        let file = File::open(glimpse.details.join("exe")).ok();
+        let found = file.as_ref().and_then(|file| file.metadata().ok());
+        let digest = file.as_ref().and_then(|file| self.digests.of(file).ok());
+        let same = |other: fs::Metadata| {
+            found.as_ref().is_some_and(|found| (found.dev(), found.ino()) == (other.dev(), other.ino()))
+        };
+        // A name may itself end in " (deleted)": then the file is still there under it.
+        let (path, link) = match proc::without_deleted(shown) {
+            Some(path) if !fs::metadata(shown).is_ok_and(same) => (path, LinkState::Deleted),
+            _ => (shown.to_owned(), LinkState::Linked),
+        };
+        let mapped = self.describe(&path, digest, link);
+        Executable { shown: shown.to_owned(), inode: found.map(|found| found.ino()), mapped }
+    }
+
+    /// The mappings to report, and the number of the others.
+    fn mapped(&mut self, glimpse: &Glimpse, executable: &Executable, mappings: &Mappings) -> (Vec<Mapped>, u32) {
+        let mut reported = Vec::new();
+        let mut outside = mappings.anonymous;
+        for mapping in &mappings.files {
+            if mapping.shown == executable.shown && executable.inode.is_none_or(|inode| inode == mapping.inode.number) {
+                continue;
+            }
+            let (path, deleted) = mapping.path();
+            let ours = deleted || path.starts_with(self.lineage.root());
+            // The distribution's libraries are read only where the whole machine is searched for known files.
+            let digest = if ours || self.watch.scope == Scope::Machine { self.digest(glimpse, mapping) } else { None };
+            let known = digest.is_some_and(|digest| self.look.known.contains_key(&digest));
+            if ours || known {
+                let link = if deleted { LinkState::Deleted } else { LinkState::Linked };
+                reported.push(self.describe(&path, digest, link));
+            } else {
+                outside = outside.saturating_add(1);
+            }
+        }
+        (reported, outside)
+    }
+
+    fn digest(&mut self, glimpse: &Glimpse, mapping: &Mapping) -> Option<Digest> {
+        let key = (mapping.shown.clone(), mapping.inode);
+        if let Some(digest) = self.opened.get(&key) {
+            return Some(*digest);
+        }
+        // A failure is not kept: what this process may not show, the next may.
+        let file = mapping.open(glimpse.stat.identity.pid).ok()?;
+        let digest = self.digests.of(&file).ok()?;
+        self.opened.insert(key, digest);
+        Some(digest)
+    }
+
+    /// Code in a memfd has no place of its own. It counts as inside, so that it is held against the manifest.
+    fn describe(&self, path: &Path, digest: Option<Digest>, link: LinkState) -> Mapped {
+        let in_memory = path.as_os_str().as_encoded_bytes().starts_with(b"/memfd:");
+        let place = if in_memory || path.starts_with(self.lineage.root()) { Place::Inside } else { Place::Outside };
+        Mapped { path: path.to_string_lossy().into_owned(), digest, release: self.release_of(path), place, link }
+    }
+
+    /// The release in whose directory a path lies.
+    fn release_of(&self, path: &Path) -> Option<ReleaseId> {
+        let below = path.strip_prefix(self.lineage.root()).ok()?.strip_prefix("releases").ok()?;
+        below.components().next()?.as_os_str().to_str()?.parse().ok()
+    }
+
+    fn started(&self, glimpse: &Glimpse) -> Started {
+        match self.look.activated {
+            None => Started::Unknown,
+            // Whatever runs now was started after the boot, and so after an activation before it.
+            Some((boot_id, _)) if boot_id != self.watch.boot_id => Started::AfterActivation,
+            Some((_, ticks)) if glimpse.stat.identity.start_ticks >= ticks => Started::AfterActivation,
+            Some(_) => Started::BeforeActivation,
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! What can go wrong, each with where it is, why, and what to do next.
+//!
+//! Printing is for the caller: the text of an error is complete, on one line, without a trailing full stop.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// A place in a user's file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file, or the directory or list when no file is to blame.
+    pub path: PathBuf,
+    /// The line, counted from 1; absent when the whole file is meant (JSON values carry no line).
+    pub line: Option<usize>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.path.display())?;
+        self.line.map_or(Ok(()), |line| write!(f, ":{line}"))
+    }
+}
+
+/// Why an inventory could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The named source is neither a file, a directory nor a list with a comma.
+    #[error("{}: there is no such inventory; give a file, a directory, or host names with a comma (`web01,`)", path.display())]
+    Missing {
+        /// What was asked for.
+        path: PathBuf,
+    },
+    /// The operating system refused.
+    #[error("{}: cannot be read: {cause}; check that this user may read it", path.display())]
+    Unreadable {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the operating system said.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// The text breaks a rule of its format; Ansible refuses it too.
+    #[error("{place}: {reason}; {way_out}")]
+    Invalid {
+        /// Where.
+        place: Place,
+        /// Which rule.
+        reason: String,
+        /// What to do.
+        way_out: String,
+    },
+    /// Ansible could read it, this reader does not: it never guesses.
+    #[error("{place}: {what} is not read here; {way_out}")]
+    Unsupported {
+        /// Where.
+        place: Place,
+        /// The feature, by name.
+        what: String,
+        /// What to do.
+        way_out: String,
+    },
+    /// One of this reader's limits.
+    #[error("{place}: {what} is more than the limit of {limit}; {way_out}")]
+    TooLarge {
+        /// Where.
+        place: Place,
+        /// What grew too large.
+        what: String,
+        /// The limit, in the unit `what` names.
+        limit: u64,
+        /// What to do.
+        way_out: String,
+    },
+}
+
+/// Why a host pattern (`--limit`) could not be answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PatternError {
+    /// `!`, `&` or `~` with nothing behind it.
+    #[error("host pattern `{term}` names nothing; write a host, group or glob after the sign")]
+    Empty {
+        /// The term as written.
+        term: String,
+    },
+    /// A `~` pattern that does not compile.
+    #[error(
+        "host pattern `{term}` is not a regular expression read here: {cause}; look-around and back-references are not available"
+    )]
+    Regex {
+        /// The term as written.
+        term: String,
+        /// What the compiler said.
+        cause: String,
+    },
+    /// A subscript beyond the group.
+    #[error("host pattern `{term}`: no host has that number, `{base}` has {hosts}; numbers start at 0")]
+    Subscript {
+        /// The term as written.
+        term: String,
+        /// The pattern before the subscript.
+        base: String,
+        /// How many hosts the base has.
+        hosts: usize,
+    },
+    /// `@file`, which belongs to the command line.
+    #[error("host pattern `{term}` names a file, which is not read here; give its lines joined with commas")]
+    File {
+        /// The term as written.
+        term: String,
+    },
+}
+
+/// What a parser knows about a failure before the file's name is put to it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Fault {
+    pub(crate) line: Option<usize>,
+    pub(crate) kind: FaultKind,
+    pub(crate) text: String,
+    pub(crate) way_out: String,
+}
+
+/// Which [`Error`] a [`Fault`] becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FaultKind {
+    /// [`Error::Invalid`].
+    Invalid,
+    /// [`Error::Unsupported`], where another format could still read the file.
+    Unsupported,
+    /// [`Error::Unsupported`] that no other format may retry: vault and plugin configurations.
+    Recognised,
+    /// [`Error::TooLarge`].
+    TooLarge(u64),
+}
+
+impl Fault {
+    pub(crate) fn invalid(text: impl Into<String>, way_out: impl Into<String>) -> Self {
+        Self { line: None, kind: FaultKind::Invalid, text: text.into(), way_out: way_out.into() }
+    }
+
+    pub(crate) fn unsupported(text: impl Into<String>, way_out: impl Into<String>) -> Self {
+        Self { line: None, kind: FaultKind::Unsupported, text: text.into(), way_out: way_out.into() }
+    }
+
+    pub(crate) fn recognised(text: impl Into<String>, way_out: impl Into<String>) -> Self {
+        Self { line: None, kind: FaultKind::Recognised, text: text.into(), way_out: way_out.into() }
+    }
+
+    pub(crate) fn too_large(text: impl Into<String>, limit: u64, way_out: impl Into<String>) -> Self {
+        Self { line: None, kind: FaultKind::TooLarge(limit), text: text.into(), way_out: way_out.into() }
+    }
+
+    /// A vault value or file: it needs a password, which this reader never asks for.
+    pub(crate) fn vault(text: &str) -> Self {
+        Self::recognised(
+            text,
+            "decrypt it with `ansible-vault decrypt`, or import the output of `ansible-inventory --list --yaml --export`",
+        )
+    }
+
+    /// Sets the line unless one is already known.
+    pub(crate) fn at(mut self, line: usize) -> Self {
+        self.line = self.line.or(Some(line).filter(|&line| line > 0));
+        self
+    }
+
+    pub(crate) fn in_file(self, path: &Path) -> Error {
+        let place = Place { path: path.to_path_buf(), line: self.line };
+        let Self { text, way_out, .. } = self;
+        match self.kind {
+            FaultKind::Invalid => Error::Invalid { place, reason: text, way_out },
+            FaultKind::Unsupported | FaultKind::Recognised => Error::Unsupported { place, what: text, way_out },
+            FaultKind::TooLarge(limit) => Error::TooLarge { place, what: text, limit, way_out },
+        }
+    }
+}

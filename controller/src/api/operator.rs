@@ -1,0 +1,256 @@
+//! The operators' calls. Each reads its message, asks the mind, and answers; streams follow the mind's pulse.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet::{Digest, NodeName, Timestamp};
+use fleet_certs::{Authority, JoinToken, Peer, Role, TokenGrant};
+use fleet_proto::{convert, v1};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::api::status;
+use crate::artifacts::{ArtifactError, Artifacts};
+use crate::clock;
+use crate::mind::{Actor, Ask, Mind, Refusal};
+
+/// How long a fresh round is waited for when nothing is said, and at most.
+const ROUND_PATIENCE: Duration = Duration::from_secs(5);
+const LONGEST_ROUND: Duration = Duration::from_secs(120);
+/// How often a watcher is told of a deployment at most: enough for a live view.
+const WATCH_EVERY: Duration = Duration::from_millis(50);
+/// The life of a token when nothing is said, and at most.
+const TOKEN_LIFETIME_MS: u64 = 3_600_000;
+const LONGEST_TOKEN_MS: u64 = 30 * 24 * 3_600_000;
+/// The most uses of one token.
+const MOST_USES: u32 = 10_000;
+
+/// The service that operators call.
+pub struct OperatorService {
+    mind: Mind,
+    artifacts: Artifacts,
+    authority: Arc<Authority>,
+}
+
+impl OperatorService {
+    /// Asks `mind` what operators ask.
+    pub fn new(mind: Mind, artifacts: Artifacts, authority: Arc<Authority>) -> Self {
+        Self { mind, artifacts, authority }
+    }
+
+    async fn ask<T>(&self, question: impl FnOnce(crate::mind::Reply<T>) -> Ask) -> Result<Response<T>, Status> {
+        self.mind.ask(question).await.map(Response::new).map_err(status)
+    }
+
+    /// Starts a round and waits until every connected node has answered it, or patience ends.
+    async fn round(&self, service: &str, patience: Duration) -> Result<(Timestamp, crate::mind::Proofs), Status> {
+        let mut pulse = self.mind.pulse();
+        let since = self.mind.ask(Ask::Round).await.map_err(status)?;
+        let until = Instant::now() + patience;
+        loop {
+            pulse.mark_unchanged();
+            let proofs = self.mind.ask(|to| Ask::Proofs(service.to_owned(), since, to)).await.map_err(status)?;
+            if proofs.outstanding.is_empty() || tokio::time::timeout_at(until, pulse.changed()).await.is_err() {
+                return Ok((since, proofs));
+            }
+        }
+    }
+}
+
+fn actor<T>(request: &Request<T>) -> Actor {
+    let identity = request.extensions().get::<Peer>().and_then(|peer| peer.identity.as_ref());
+    identity.map_or_else(|| "unknown".into(), |identity| identity.name().to_owned())
+}
+
+fn refuse_artifact(error: ArtifactError) -> Status {
+    match &error {
+        ArtifactError::Io { .. } => status(Refusal::precheck(format!("the bundle was not kept: {error}"), "look at the controller's disk")),
+        ArtifactError::WrongDigest { .. } | ArtifactError::TooLarge { .. } | ArtifactError::Bundle(_) => {
+            status(Refusal::input(error.to_string(), "pack the release again: fleetctl releases create"))
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl v1::operator_server::Operator for OperatorService {
+    async fn version(&self, request: Request<v1::VersionRequest>) -> Result<Response<v1::VersionReply>, Status> {
+        let actor = actor(&request);
+        self.ask(|to| Ask::Version(actor, to)).await
+    }
+
+    async fn upload_release(&self, request: Request<Streaming<v1::UploadReleaseRequest>>) -> Result<Response<v1::Release>, Status> {
+        let actor = actor(&request);
+        let mut parts = request.into_inner();
+        let input = |what: &str| status(Refusal::input(what, "use a fleetctl of this controller's version"));
+        let header = match parts.message().await? {
+            Some(v1::UploadReleaseRequest { part: Some(v1::upload_release_request::Part::Header(header)) }) => header,
+            Some(_) | None => return Err(input("an upload begins with its header")),
+        };
+        let digest: Digest = convert::parse("digest", &header.digest).map_err(|e| input(&e.to_string()))?;
+        let artifacts = self.artifacts.clone();
+        let blocking = |e: tokio::task::JoinError| Status::internal(format!("the upload was interrupted: {e}"));
+        let descriptor = if self.artifacts.has(&digest) {
+            tokio::task::spawn_blocking(move || artifacts.describe(&digest)).await.map_err(blocking)?.map_err(refuse_artifact)?
+        } else {
+            let mut incoming = self.artifacts.receive(digest, header.size).map_err(refuse_artifact)?;
+            while let Some(part) = parts.message().await? {
+                let Some(v1::upload_release_request::Part::Data(data)) = part.part else { return Err(input("an upload has one header")) };
+                incoming = tokio::task::spawn_blocking(move || incoming.write(&data).map(|()| incoming)).await.map_err(blocking)?.map_err(refuse_artifact)?;
+            }
+            tokio::task::spawn_blocking(move || incoming.finish()).await.map_err(blocking)?.map_err(refuse_artifact)?
+        };
+        self.ask(|to| Ask::AddRelease(actor, digest, header.size, Box::new(descriptor), to)).await
+    }
+
+    async fn list_releases(&self, request: Request<v1::ListReleasesRequest>) -> Result<Response<v1::ListReleasesReply>, Status> {
+        let releases = self.ask(|to| Ask::ListReleases(request.into_inner().service, to)).await?.into_inner();
+        Ok(Response::new(v1::ListReleasesReply { releases }))
+    }
+
+    async fn get_release(&self, request: Request<v1::GetReleaseRequest>) -> Result<Response<v1::GetReleaseReply>, Status> {
+        self.ask(|to| Ask::GetRelease(request.into_inner().name, to)).await
+    }
+
+    async fn plan_deployment(&self, request: Request<v1::DeploymentRequest>) -> Result<Response<v1::Plan>, Status> {
+        let actor = actor(&request);
+        self.ask(|to| Ask::Plan(actor, request.into_inner(), to)).await
+    }
+
+    async fn start_deployment(&self, request: Request<v1::DeploymentRequest>) -> Result<Response<v1::Deployment>, Status> {
+        let actor = actor(&request);
+        self.ask(|to| Ask::Start(actor, request.into_inner(), to)).await
+    }
+
+    async fn plan_rollback(&self, request: Request<v1::RollbackRequest>) -> Result<Response<v1::Plan>, Status> {
+        let actor = actor(&request);
+        self.ask(|to| Ask::PlanRollback(actor, request.into_inner(), to)).await
+    }
+
+    async fn start_rollback(&self, request: Request<v1::RollbackRequest>) -> Result<Response<v1::Deployment>, Status> {
+        let actor = actor(&request);
+        self.ask(|to| Ask::StartRollback(actor, request.into_inner(), to)).await
+    }
+
+    async fn abort_deployment(&self, request: Request<v1::AbortRequest>) -> Result<Response<v1::Deployment>, Status> {
+        let actor = actor(&request);
+        self.ask(|to| Ask::Abort(actor, request.into_inner(), to)).await
+    }
+
+    async fn get_deployment(&self, request: Request<v1::GetDeploymentRequest>) -> Result<Response<v1::Deployment>, Status> {
+        let name = request.into_inner().deployment;
+        let (deployment, _) = self.ask(|to| Ask::GetDeployment(name, u64::MAX, to)).await?.into_inner();
+        Ok(Response::new(deployment))
+    }
+
+    async fn list_deployments(&self, request: Request<v1::ListDeploymentsRequest>) -> Result<Response<v1::ListDeploymentsReply>, Status> {
+        let request = request.into_inner();
+        let deployments = self.ask(|to| Ask::ListDeployments(request.service, request.limit, to)).await?.into_inner();
+        Ok(Response::new(v1::ListDeploymentsReply { deployments }))
+    }
+
+    type WatchDeploymentStream = Pin<Box<dyn Stream<Item = Result<v1::DeploymentUpdate, Status>> + Send>>;
+
+    async fn watch_deployment(&self, request: Request<v1::WatchDeploymentRequest>) -> Result<Response<Self::WatchDeploymentStream>, Status> {
+        let request = request.into_inner();
+        let mind = self.mind.clone();
+        let (updates, stream) = mpsc::channel(4);
+        // Asked once before the stream opens, so that an unknown id is refused as an error of the call.
+        let mut last = mind.ask(|to| Ask::GetDeployment(request.deployment.clone(), request.from_fact, to)).await.map_err(status)?;
+        tokio::spawn(async move {
+            let mut pulse = mind.pulse();
+            loop {
+                let (deployment, facts) = last.clone();
+                let next = deployment.facts;
+                let over = !deployment.outcome.is_empty();
+                if updates.send(Ok(v1::DeploymentUpdate { deployment: Some(deployment), facts })).await.is_err() || over {
+                    return;
+                }
+                loop {
+                    tokio::select! {
+                        changed = pulse.changed() => if changed.is_err() { return },
+                        () = updates.closed() => return,
+                    }
+                    match mind.ask(|to| Ask::GetDeployment(request.deployment.clone(), next, to)).await {
+                        Ok(now) if now.1.is_empty() && now.0 == last.0 => {}
+                        Ok(now) => {
+                            last = now;
+                            break;
+                        }
+                        Err(refusal) => return drop(updates.send(Err(status(refusal))).await),
+                    }
+                    tokio::time::sleep(WATCH_EVERY).await;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn status(&self, _request: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
+        self.ask(Ask::Status).await
+    }
+
+    async fn drift(&self, request: Request<v1::DriftRequest>) -> Result<Response<v1::DriftReport>, Status> {
+        let request = request.into_inner();
+        if request.fresh {
+            self.round(&request.service, ROUND_PATIENCE).await?;
+        }
+        self.ask(|to| Ask::Drift(request, to)).await
+    }
+
+    async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyReply>, Status> {
+        let request = request.into_inner();
+        let patience = if request.timeout_ms == 0 { ROUND_PATIENCE } else { Duration::from_millis(request.timeout_ms).min(LONGEST_ROUND) };
+        let (_, proofs) = self.round(&request.service, patience).await?;
+        Ok(Response::new(v1::VerifyReply { proofs: proofs.proofs, findings: proofs.findings, made_at_ms: clock::now().0 }))
+    }
+
+    async fn list_nodes(&self, _request: Request<v1::ListNodesRequest>) -> Result<Response<v1::ListNodesReply>, Status> {
+        let nodes = self.ask(Ask::ListNodes).await?.into_inner();
+        Ok(Response::new(v1::ListNodesReply { nodes }))
+    }
+
+    async fn get_node(&self, request: Request<v1::GetNodeRequest>) -> Result<Response<v1::GetNodeReply>, Status> {
+        self.ask(|to| Ask::GetNode(request.into_inner().name, to)).await
+    }
+
+    async fn remove_node(&self, request: Request<v1::RemoveNodeRequest>) -> Result<Response<v1::RemoveNodeReply>, Status> {
+        let actor = actor(&request);
+        let request = request.into_inner();
+        let name: NodeName = convert::parse("name", &request.name).map_err(|e| status(Refusal::input(e.to_string(), "list them: fleetctl nodes list")))?;
+        self.ask(|to| Ask::RemoveNode(actor, name, request.reason.chars().take(1_000).collect(), to)).await
+    }
+
+    async fn import_nodes(&self, request: Request<v1::ImportNodesRequest>) -> Result<Response<v1::ImportNodesReply>, Status> {
+        let actor = actor(&request);
+        self.ask(|to| Ask::ImportNodes(actor, request.into_inner(), to)).await
+    }
+
+    async fn create_token(&self, request: Request<v1::CreateTokenRequest>) -> Result<Response<v1::CreateTokenReply>, Status> {
+        let created_by = actor(&request);
+        let request = request.into_inner();
+        let input = |what: String| status(Refusal::input(what, "see: fleetctl tokens create --help"));
+        let role = match request.role.as_str() {
+            "" | "node" => Role::Node,
+            "operator" => Role::Operator,
+            other => return Err(input(format!("'{}' is not a role: use node or operator", other.escape_default()))),
+        };
+        let uses = request.uses.max(1);
+        if uses > MOST_USES {
+            return Err(input(format!("{uses} uses are more than the {MOST_USES} a token may have")));
+        }
+        let lifetime = if request.ttl_ms == 0 { TOKEN_LIFETIME_MS } else { request.ttl_ms };
+        if lifetime > LONGEST_TOKEN_MS {
+            return Err(input("a token may live 30 days at most".into()));
+        }
+        let expires_at_ms = clock::now().after(fleet::Millis(lifetime)).0;
+        let name = Some(request.name).filter(|name| !name.is_empty());
+        let grant = TokenGrant { role, uses, expires_at_ms, name, labels: request.labels.into_iter().collect(), created_by };
+        let (token, record) = JoinToken::mint(self.authority.ca_hash(), grant).map_err(|e| input(e.to_string()))?;
+        self.mind.ask(|to| Ask::AddToken(Box::new(record), to)).await.map_err(status)?;
+        Ok(Response::new(v1::CreateTokenReply { token: token.reveal(), expires_at_ms, uses }))
+    }
+}

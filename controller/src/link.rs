@@ -1,0 +1,144 @@
+//! The agents' side of the wire: one stream per agent, and the bytes of bundles. Who speaks is known from the
+//! certificate; messages are read here, once, and brought to the mind as values.
+
+use std::io::Read;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use fleet::NodeName;
+use fleet_certs::{Peer, Role};
+use fleet_proto::{LARGEST_CHUNK, PROTOCOL, convert, v1};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::artifacts::Artifacts;
+use crate::mind::{Message, Mind};
+
+/// Messages on their way to one agent; more means that it does not read.
+const OUTBOX: usize = 64;
+/// Chunks of a bundle read ahead.
+const CHUNKS_AHEAD: usize = 4;
+
+/// The service that agents call.
+#[derive(Debug)]
+pub struct LinkService {
+    mind: Mind,
+    artifacts: Artifacts,
+    sessions: AtomicU64,
+}
+
+impl LinkService {
+    /// Brings what agents say to `mind`.
+    pub fn new(mind: Mind, artifacts: Artifacts) -> Self {
+        Self { mind, artifacts, sessions: AtomicU64::new(1) }
+    }
+}
+
+/// The node at the other end. The access table has let it in already; this is the second lock on the same door.
+fn node<T>(request: &Request<T>) -> Result<NodeName, Status> {
+    let identity = request.extensions().get::<Peer>().and_then(|peer| peer.identity.as_ref());
+    match identity {
+        Some(identity) if identity.role() == Role::Node => identity.name().parse().map_err(|e| Status::permission_denied(format!("{e}"))),
+        Some(_) | None => Err(Status::permission_denied("only nodes may call this")),
+    }
+}
+
+#[tonic::async_trait]
+impl v1::link_server::Link for LinkService {
+    type SessionStream = Pin<Box<dyn Stream<Item = Result<v1::ToAgent, Status>> + Send>>;
+
+    async fn session(&self, request: Request<Streaming<v1::FromAgent>>) -> Result<Response<Self::SessionStream>, Status> {
+        let node = node(&request)?;
+        let mut incoming = request.into_inner();
+        let hello = match incoming.message().await? {
+            Some(v1::FromAgent { message: Some(v1::from_agent::Message::Hello(hello)) }) => hello,
+            Some(_) | None => return Err(Status::invalid_argument("an agent's stream begins with its hello")),
+        };
+        if hello.protocol != PROTOCOL {
+            let reason = format!("the agent speaks protocol {}, this controller speaks {PROTOCOL}: upgrade the older of the two", hello.protocol);
+            return Err(Status::failed_precondition(reason));
+        }
+        let session = self.sessions.fetch_add(1, Ordering::Relaxed);
+        let (outbox, to_agent) = mpsc::channel(OUTBOX);
+        let stopping = |_| Status::unavailable("the controller is stopping");
+        let agent_version: String = hello.agent_version.chars().filter(|c| !c.is_control()).take(64).collect();
+        self.mind.tell(Message::Connected { node: node.clone(), session, outbox, agent_version }).await.map_err(stopping)?;
+        let mind = self.mind.clone();
+        tokio::spawn(async move {
+            listen(&mind, &node, session, &mut incoming).await;
+            // The mind may have stopped; then nobody needs to know.
+            let _ = mind.tell(Message::Lost { node, session }).await;
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(to_agent).map(Ok))))
+    }
+
+    type FetchBundleStream = Pin<Box<dyn Stream<Item = Result<v1::Chunk, Status>> + Send>>;
+
+    async fn fetch_bundle(&self, request: Request<v1::FetchBundleRequest>) -> Result<Response<Self::FetchBundleStream>, Status> {
+        node(&request)?;
+        let request = request.into_inner();
+        let digest = convert::parse("digest", &request.digest).map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let artifacts = self.artifacts.clone();
+        let (chunks, stream) = mpsc::channel(CHUNKS_AHEAD);
+        tokio::task::spawn_blocking(move || {
+            let send = |chunk| chunks.blocking_send(chunk).is_ok();
+            let mut file = match artifacts.open_at(&digest, request.offset) {
+                Ok(file) => file,
+                Err(e) => {
+                    let status = match e.kind() {
+                        std::io::ErrorKind::NotFound => Status::not_found(format!("there is no bundle {digest} here")),
+                        _ => Status::internal(format!("cannot read bundle {digest}: {e}")),
+                    };
+                    send(Err(status));
+                    return;
+                }
+            };
+            loop {
+                let mut data = vec![0; LARGEST_CHUNK];
+                match file.read(&mut data) {
+                    Ok(0) => return,
+                    Ok(read) => {
+                        data.truncate(read);
+                        if !send(Ok(v1::Chunk { data })) {
+                            return;
+                        }
+                    }
+                    Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                    Err(e) => {
+                        send(Err(Status::internal(format!("cannot read bundle {digest}: {e}"))));
+                        return;
+                    }
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+}
+
+/// Brings everything an agent says to the mind, until its stream ends.
+async fn listen(mind: &Mind, node: &NodeName, session: u64, incoming: &mut Streaming<v1::FromAgent>) {
+    loop {
+        let message = match incoming.message().await {
+            Ok(Some(v1::FromAgent { message: Some(message) })) => message,
+            Ok(Some(v1::FromAgent { message: None })) => continue,
+            Ok(None) => return,
+            Err(status) => return tracing::debug!(%node, session, %status, "the agent's stream broke"),
+        };
+        let message = match message {
+            v1::from_agent::Message::Attestation(attestation) => match attestation.try_into() {
+                Ok(attestation) => Message::Attested { node: node.clone(), session, attestation: Box::new(attestation) },
+                Err(e) => {
+                    tracing::warn!(%node, session, reason = %e, "an attestation that cannot be read: ignored");
+                    continue;
+                }
+            },
+            v1::from_agent::Message::Hint(_) => Message::Hinted { node: node.clone(), session },
+            v1::from_agent::Message::Hello(_) => continue,
+        };
+        if mind.tell(message).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,424 @@
+//! A controller over a real socket: who may call what, joining, and agents that lie.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::collections::BTreeMap;
+use std::io::Cursor;
+use std::path::Path;
+use std::time::Duration;
+
+use fleet::Digest;
+use fleet::manifest::{Entry, EntryKind, Manifest};
+use fleet::release::{DESCRIPTOR_FORMAT, Descriptor, Grade, Run};
+use fleet_certs::{Authority, Dialer, Identity, JoinToken, KeyAndCsr, Role};
+use fleet_controller::config::{Backend, Config};
+use fleet_controller::{init, serve};
+use fleet_proto::v1::enrolment_client::EnrolmentClient;
+use fleet_proto::v1::link_client::LinkClient;
+use fleet_proto::v1::operator_client::OperatorClient;
+use fleet_proto::{PROTOCOL, v1};
+use sha2::Digest as _;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tonic::{Code, Status, Streaming};
+
+struct Controller {
+    dir: tempfile::TempDir,
+    address: String,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    served: Option<tokio::task::JoinHandle<anyhow::Result<()>>>,
+}
+
+impl Controller {
+    async fn start() -> Self {
+        fleet_certs::install_crypto_provider();
+        let dir = tempfile::tempdir().unwrap();
+        init::init(dir.path(), &["localhost".into(), "127.0.0.1".into()]).await.unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut controller = Self { dir, address: format!("127.0.0.1:{port}"), stop: None, served: None };
+        controller.up().await;
+        controller
+    }
+
+    async fn up(&mut self) {
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let config = Config {
+            data_dir: self.dir.path().into(),
+            listen: self.address.parse().unwrap(),
+            store: Backend::Sled,
+            observe_every: fleet::Millis(200),
+            permit: fleet::Millis(60_000),
+        };
+        self.stop = Some(stop);
+        self.served = Some(tokio::spawn(async move { serve::serve(&config, async { drop(stopped.await) }).await }));
+        for _ in 0..200 {
+            if self.try_operator().await.is_ok() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the controller does not come up");
+    }
+
+    async fn down(&mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+        self.served.take().unwrap().await.unwrap().unwrap();
+    }
+
+    async fn try_operator(&self) -> Result<OperatorClient<Channel>, fleet_certs::DialError> {
+        let admin = init::Layout(self.dir.path()).admin().load().unwrap();
+        let dialer = Dialer::new(&admin.ca_pem, Some((&admin.cert_pem, &admin.key_pem)))?;
+        Ok(OperatorClient::new(dialer.channel(&self.address, "localhost").await?))
+    }
+
+    async fn operator(&self) -> OperatorClient<Channel> {
+        self.try_operator().await.unwrap()
+    }
+
+    async fn token(&self, role: &str) -> JoinToken {
+        let request = v1::CreateTokenRequest { uses: 1, role: role.into(), ..Default::default() };
+        self.operator().await.create_token(request).await.unwrap().into_inner().token.parse().unwrap()
+    }
+
+    /// Joins and returns a channel under the new identity.
+    async fn join(&self, role: &str, name: &str) -> Channel {
+        self.dial(&self.join_as(role, name).await).await
+    }
+
+    async fn dial(&self, dialer: &Dialer) -> Channel {
+        dialer.channel(&self.address, "localhost").await.unwrap()
+    }
+
+    async fn join_as(&self, role: &str, name: &str) -> Dialer {
+        let token = self.token(role).await;
+        let (key, reply) = self.try_join(&token, token.secret(), name).await;
+        let reply = reply.unwrap();
+        Dialer::new(&reply.ca_pem, Some((&reply.certificate_pem, &key.key_pem))).unwrap()
+    }
+
+    async fn try_join(&self, token: &JoinToken, secret: &str, name: &str) -> (KeyAndCsr, Result<v1::JoinReply, Status>) {
+        let key = KeyAndCsr::generate().unwrap();
+        let dialer = Dialer::with_ca_hash(token.ca_hash()).unwrap();
+        let channel = dialer.channel(&self.address, "localhost").await.unwrap();
+        let request = v1::JoinRequest {
+            token_id: token.id().into(),
+            token_secret: secret.into(),
+            csr_pem: key.csr_pem.clone(),
+            name: name.into(),
+            labels: [("role".to_owned(), "web".to_owned())].into(),
+        };
+        let reply = EnrolmentClient::new(channel).join(request).await.map(tonic::Response::into_inner);
+        (key, reply)
+    }
+
+    async fn release(&self, version: &str) -> v1::Release {
+        let content = version.as_bytes().to_vec();
+        let sha256 = Digest(sha2::Sha256::digest(&content).into());
+        let file = Entry { path: "bin/web".parse().unwrap(), mode: 0o755, kind: EntryKind::File { sha256, size: content.len() as u64 } };
+        let descriptor = Descriptor {
+            format: DESCRIPTOR_FORMAT,
+            service: "web".parse().unwrap(),
+            version: version.parse().unwrap(),
+            nodes: BTreeMap::from([("role".into(), "web".into())]),
+            run: Run { command: vec!["bin/web".into()], environment: BTreeMap::new(), user: None, stop_timeout: fleet::Millis(1) },
+            health: None,
+            minimum_grade: Grade::Digest,
+            manifest: Manifest::new(vec![file]).unwrap(),
+        };
+        let mut bytes = Vec::new();
+        let packed = fleet_bundle::pack(&descriptor, |_| Ok(Box::new(Cursor::new(content.clone()))), &mut bytes).unwrap();
+        self.upload(packed.digest, bytes).await.unwrap()
+    }
+
+    async fn upload(&self, digest: Digest, bytes: Vec<u8>) -> Result<v1::Release, Status> {
+        let header = v1::UploadHeader { digest: digest.to_string(), size: bytes.len() as u64 };
+        let parts = [v1::upload_release_request::Part::Header(header), v1::upload_release_request::Part::Data(bytes)];
+        let parts = parts.map(|part| v1::UploadReleaseRequest { part: Some(part) });
+        self.operator().await.upload_release(tokio_stream::iter(parts)).await.map(tonic::Response::into_inner)
+    }
+}
+
+fn code(result: Result<impl Sized, Status>) -> Code {
+    result.err().map_or(Code::Ok, |status| status.code())
+}
+
+/// A scripted agent: it says what the test tells it to say.
+struct Agent {
+    name: String,
+    to_controller: mpsc::Sender<v1::FromAgent>,
+    from_controller: Streaming<v1::ToAgent>,
+}
+
+impl Agent {
+    async fn connect(channel: Channel, name: &str) -> Self {
+        let (to_controller, outgoing) = mpsc::channel(16);
+        let hello = v1::Hello { agent_version: "test".into(), boot_id: "b".into(), protocol: PROTOCOL };
+        to_controller.send(v1::FromAgent { message: Some(v1::from_agent::Message::Hello(hello)) }).await.unwrap();
+        let from_controller = LinkClient::new(channel).session(ReceiverStream::new(outgoing)).await.unwrap().into_inner();
+        Self { name: name.into(), to_controller, from_controller }
+    }
+
+    /// The next challenge, and the orders that came before it, if any came.
+    async fn challenge(&mut self) -> (String, Option<Vec<v1::Order>>) {
+        let mut orders = None;
+        loop {
+            match self.from_controller.message().await.unwrap().unwrap().message.unwrap() {
+                v1::to_agent::Message::Desired(desired) => orders = Some(desired.orders),
+                v1::to_agent::Message::Challenge(challenge) => return (challenge.nonce, orders),
+            }
+        }
+    }
+
+    async fn attest(&self, node: &str, nonce: &str, order: &v1::Order, executable: &[u8]) {
+        let Some(v1::order::Hold::Release(release)) = &order.hold else { panic!("an order to hold a release") };
+        let mapped = v1::Mapped {
+            path: "/opt/web/bin/web".into(),
+            digest: Some(Digest(sha2::Sha256::digest(executable).into()).to_string()),
+            release: Some(release.release.clone()),
+            inside: true,
+            deleted: false,
+        };
+        let process = v1::Process {
+            pid: 1,
+            parentage: v1::Parentage::Supervised.into(),
+            executable: Some(mapped),
+            marker: Some(release.release.clone()),
+            cwd: Some(release.release.clone()),
+            started: v1::Started::AfterActivation.into(),
+            command: "web".into(),
+            ..Default::default()
+        };
+        let evidence = v1::ServiceEvidence {
+            service: order.service.clone(),
+            generation: order.generation,
+            progress: Some(v1::service_evidence::Progress::Held(v1::Held {})),
+            current: Some(release.release.clone()),
+            processes: vec![process],
+            health: Some(v1::service_evidence::Health::Healthy(v1::Healthy {})),
+            ..Default::default()
+        };
+        let attestation = v1::Attestation { node: node.into(), nonce: nonce.into(), boot_id: "b".into(), services: vec![evidence] };
+        self.to_controller.send(v1::FromAgent { message: Some(v1::from_agent::Message::Attestation(attestation)) }).await.unwrap();
+    }
+
+    /// Waits for the order of a generation after `after`, and the nonce that follows it.
+    async fn order_after(&mut self, after: u64) -> (v1::Order, String) {
+        loop {
+            let (nonce, orders) = self.challenge().await;
+            if let Some(order) = orders.unwrap_or_default().into_iter().find(|order| order.generation > after) {
+                return (order, nonce);
+            }
+        }
+    }
+}
+
+async fn finished(operator: &mut OperatorClient<Channel>, id: &str) -> v1::Deployment {
+    let request = v1::WatchDeploymentRequest { deployment: id.into(), from_fact: 0 };
+    let mut updates = operator.watch_deployment(request).await.unwrap().into_inner();
+    loop {
+        let deployment = updates.message().await.unwrap().unwrap().deployment.unwrap();
+        if !deployment.outcome.is_empty() {
+            return deployment;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_call_what() {
+    let controller = Controller::start().await;
+    let node = controller.join("node", "n1").await;
+    let mut as_node = OperatorClient::new(node.clone());
+    let refused = as_node.status(v1::StatusRequest {}).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert!(refused.message().contains("node 'n1'"), "{}", refused.message());
+    assert_eq!(refused.metadata().get("fleet-exit").unwrap(), "77");
+
+    let operator = controller.operator().await;
+    let channel = controller.join("operator", "alice").await;
+    assert_eq!(OperatorClient::new(channel.clone()).version(v1::VersionRequest {}).await.unwrap().into_inner().you, "alice");
+    let fetch = v1::FetchBundleRequest { digest: Digest([0; 32]).to_string(), offset: 0 };
+    assert_eq!(code(LinkClient::new(channel).fetch_bundle(fetch).await), Code::PermissionDenied, "an operator is no node");
+    drop(operator);
+
+    let token = controller.token("node").await;
+    let anonymous = Dialer::with_ca_hash(token.ca_hash()).unwrap().channel(&controller.address, "localhost").await.unwrap();
+    let refused = OperatorClient::new(anonymous).status(v1::StatusRequest {}).await.unwrap_err();
+    assert!(refused.message().contains("none was presented"), "{}", refused.message());
+
+    let dir = tempfile::tempdir().unwrap();
+    let foreign = Authority::create(&dir.path().join("pki"), "other").unwrap();
+    let key = KeyAndCsr::generate().unwrap();
+    let identity = Identity::new(Role::Operator, "admin").unwrap();
+    let issued = foreign.issue(&key.csr_pem, &identity, &[], Duration::from_secs(60), std::time::SystemTime::now()).unwrap();
+    let admin = init::Layout(controller.dir.path()).admin().load().unwrap();
+    let dialer = Dialer::new(&admin.ca_pem, Some((&issued.pem, &key.key_pem))).unwrap();
+    assert!(dialer.channel(&controller.address, "localhost").await.is_err(), "a certificate of another authority");
+
+    // Signed by the right key, but never issued by this controller: a stolen authority makes no members.
+    let own = Authority::load(&init::Layout(controller.dir.path()).authority()).unwrap();
+    let forged = own.issue(&key.csr_pem, &identity, &[], Duration::from_secs(60), std::time::SystemTime::now()).unwrap();
+    let dialer = Dialer::new(&admin.ca_pem, Some((&forged.pem, &key.key_pem))).unwrap();
+    assert!(dialer.channel(&controller.address, "localhost").await.is_err(), "a certificate that is not on the list");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_are_used_once_and_names_are_taken_once() {
+    let mut controller = Controller::start().await;
+    let token = controller.token("node").await;
+    let message = |reply: Result<v1::JoinReply, Status>| reply.unwrap_err().message().to_owned();
+    assert!(message(controller.try_join(&token, "wrong", "n1").await.1).contains("secret of the join token is wrong"));
+    assert!(controller.try_join(&token, token.secret(), "n1").await.1.is_ok());
+    assert!(message(controller.try_join(&token, token.secret(), "n2").await.1).contains("used already"));
+    controller.down().await;
+    controller.up().await;
+    assert!(message(controller.try_join(&token, token.secret(), "n2").await.1).contains("used already"), "also after a restart");
+    let second = controller.token("node").await;
+    assert!(message(controller.try_join(&second, second.secret(), "n1").await.1).contains("has already joined"));
+    assert!(message(controller.try_join(&second, second.secret(), "../n1").await.1).contains("refused"));
+    assert!(controller.try_join(&second, second.secret(), "n2").await.1.is_ok(), "refusals use up nothing");
+    let operator = controller.token("operator").await;
+    assert!(message(controller.try_join(&operator, operator.secret(), "admin").await.1).contains("not made for that name"), "nobody becomes another operator");
+    let expired = v1::CreateTokenRequest { ttl_ms: 1, uses: 1, ..Default::default() };
+    let expired: JoinToken = controller.operator().await.create_token(expired).await.unwrap().into_inner().token.parse().unwrap();
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    assert!(message(controller.try_join(&expired, expired.secret(), "n3").await.1).contains("expired"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_races_for_one_token_have_one_winner() {
+    let controller = Controller::start().await;
+    let token = controller.token("node").await;
+    let races = (0..100).map(|i| {
+        let (controller, token) = (&controller, &token);
+        async move { controller.try_join(token, token.secret(), &format!("n{i}")).await.1.is_ok() }
+    });
+    let mut won = 0;
+    let mut races: Vec<_> = races.map(Box::pin).collect();
+    std::future::poll_fn(|context| {
+        races.retain_mut(|race| match race.as_mut().poll(context) {
+            std::task::Poll::Ready(winner) => {
+                won += usize::from(winner);
+                false
+            }
+            std::task::Poll::Pending => true,
+        });
+        if races.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+    assert_eq!(won, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_lies_is_not_believed() {
+    let controller = Controller::start().await;
+    let mut honest = Agent::connect(controller.join("node", "n1").await, "n1").await;
+    let mut liar = Agent::connect(controller.join("node", "n2").await, "n2").await;
+    let release = controller.release("1.0.0").await;
+    let mut operator = controller.operator().await;
+    let request = v1::DeploymentRequest { release: release.id.clone(), segments: "1".into(), node_deadline_ms: 4_000, on_failure: "stop".into(), ..Default::default() };
+    let deployment = operator.start_deployment(request).await.unwrap().into_inner();
+    let (order, nonce) = honest.order_after(0).await;
+    let (of_liar, old_nonce) = liar.order_after(0).await;
+
+    // A proof for another node, under the liar's own identity, with the other's nonce.
+    liar.attest("n1", &nonce, &order, b"1.0.0").await;
+    // The other's nonce under its own name; a made-up one.
+    liar.attest("n2", &nonce, &of_liar, b"1.0.0").await;
+    liar.attest("n2", &"0".repeat(32), &of_liar, b"1.0.0").await;
+    // An answer to a nonce that a newer answer has overtaken: recorded, then replayed.
+    let (fresh, _) = liar.challenge().await;
+    liar.attest("n2", &fresh, &of_liar, b"old code").await;
+    liar.attest("n2", &old_nonce, &of_liar, b"1.0.0").await;
+    liar.attest("n2", &fresh, &of_liar, b"1.0.0").await;
+
+    let answering = tokio::spawn(async move {
+        honest.attest(&honest.name, &nonce, &order, b"1.0.0").await;
+        loop {
+            let (nonce, _) = honest.challenge().await;
+            honest.attest(&honest.name, &nonce, &order, b"1.0.0").await;
+        }
+    });
+    let end = finished(&mut operator, &deployment.id).await;
+    answering.abort();
+    assert_eq!(end.outcome, "unproven");
+    let of = |name: &str| end.segments[0].nodes.iter().find(|node| node.node == name).unwrap().state.clone();
+    assert_eq!((of("n1").as_str(), of("n2").as_str()), ("proven", "failed"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_acknowledged_is_there_after_a_restart_and_the_deployment_goes_on() {
+    let mut controller = Controller::start().await;
+    let dialer = controller.join_as("node", "n1").await;
+    let mut agent = Agent::connect(controller.dial(&dialer).await, "n1").await;
+    let release = controller.release("1.0.0").await;
+    let request = v1::DeploymentRequest { release: "web@1.0.0".into(), ..Default::default() };
+    let deployment = controller.operator().await.start_deployment(request.clone()).await.unwrap().into_inner();
+    let (order, _) = agent.order_after(0).await;
+    let busy = controller.operator().await.start_deployment(request).await.unwrap_err();
+    assert_eq!(busy.metadata().get("fleet-exit").unwrap(), "75");
+    assert!(busy.message().contains("admin deploys web 1.0.0"), "{}", busy.message());
+    controller.down().await;
+    controller.up().await;
+    let mut operator = controller.operator().await;
+    assert_eq!(operator.list_releases(v1::ListReleasesRequest::default()).await.unwrap().into_inner().releases[0].id, release.id);
+    let mut agent = Agent::connect(controller.dial(&dialer).await, "n1").await;
+    let (again, nonce) = agent.order_after(0).await;
+    assert_eq!(again, order, "the same order is said again");
+    let answering = tokio::spawn(async move {
+        agent.attest("n1", &nonce, &again, b"1.0.0").await;
+        loop {
+            let (nonce, _) = agent.challenge().await;
+            agent.attest("n1", &nonce, &again, b"1.0.0").await;
+        }
+    });
+    assert_eq!(finished(&mut operator, &deployment.id).await.outcome, "converged");
+    answering.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bundles_that_are_not_what_they_say_are_refused() {
+    let controller = Controller::start().await;
+    let junk = b"not a bundle".to_vec();
+    let digest = Digest(sha2::Sha256::digest(&junk).into());
+    let refused = controller.upload(digest, junk.clone()).await.unwrap_err();
+    assert_eq!((refused.code(), refused.metadata().get("fleet-exit").unwrap().to_str().unwrap()), (Code::InvalidArgument, "65"));
+    let refused = controller.upload(Digest([1; 32]), junk).await.unwrap_err();
+    assert!(refused.message().contains("was announced"), "{}", refused.message());
+    let kept = std::fs::read_dir(controller.dir.path().join("artifacts")).unwrap().count();
+    assert_eq!(kept, 0, "nothing of a refused upload is left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_node_is_gone_at_once() {
+    let controller = Controller::start().await;
+    let channel = controller.join("node", "n1").await;
+    let mut agent = Agent::connect(channel.clone(), "n1").await;
+    agent.challenge().await;
+    let mut operator = controller.operator().await;
+    let request = v1::RemoveNodeRequest { name: "n1".into(), reason: "retired".into() };
+    assert!(operator.remove_node(request.clone()).await.unwrap().into_inner().was_connected);
+    while let Ok(Some(_)) = agent.from_controller.message().await {}
+    let hello = v1::FromAgent { message: Some(v1::from_agent::Message::Hello(v1::Hello { protocol: PROTOCOL, ..Default::default() })) };
+    assert!(LinkClient::new(channel).session(tokio_stream::iter([hello])).await.is_err(), "it cannot come back");
+    assert_eq!(code(operator.remove_node(request).await), Code::NotFound);
+    assert!(operator.list_nodes(v1::ListNodesRequest {}).await.unwrap().into_inner().nodes.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expected_host_without_agent_is_a_finding_and_init_is_idempotent() {
+    let controller = Controller::start().await;
+    assert_eq!(init::init(controller.dir.path(), &["localhost".into()]).await.unwrap(), init::Made::Nothing);
+    let mut operator = controller.operator().await;
+    let nodes = vec![v1::ImportNode { name: "web-31".into(), ..Default::default() }];
+    let reply = operator.import_nodes(v1::ImportNodesRequest { nodes, source: "hosts".into() }).await.unwrap().into_inner();
+    assert_eq!(reply.added, ["web-31"]);
+    loop {
+        let report = operator.drift(v1::DriftRequest::default()).await.unwrap().into_inner();
+        if let [finding] = &report.findings[..] {
+            assert_eq!((finding.kind.as_str(), finding.node.as_str()), ("unmanaged", "web-31"));
+            assert_eq!((report.unreachable, report.compliant), (1, 0));
+            break;
+        }
+    }
+    assert!(Path::new(controller.dir.path()).join("store").exists());
+}

@@ -1,0 +1,55 @@
+//! The one comparison: what a node shall hold against what it is seen to run. A deployment uses it to see
+//! progress, the ledger to see drift. When evidence is fresh is decided by whoever drew the nonce; this file
+//! assumes that it is, and is told of absence through [`Sight`].
+
+mod finding;
+mod judge;
+mod presence;
+
+pub use finding::{Finding, FindingKey, Kind, Severity};
+pub use judge::{Comparison, Standing, compare};
+pub use presence::{Limits, Sight, presence};
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::release::Descriptor;
+use crate::{Digest, ReleaseId, ServiceName};
+
+/// Every release the fleet knows, and the way back from a digest to the releases that contain it.
+#[derive(Debug, Clone, Default)]
+pub struct Catalogue {
+    releases: BTreeMap<ReleaseId, Arc<Descriptor>>,
+    by_digest: BTreeMap<(ServiceName, Digest), Vec<ReleaseId>>,
+}
+
+impl Catalogue {
+    /// Adds a release; adding it again changes nothing.
+    pub fn add(&mut self, id: ReleaseId, descriptor: Arc<Descriptor>) {
+        for digest in descriptor.manifest.digests() {
+            let owners = self.by_digest.entry((descriptor.service.clone(), *digest)).or_default();
+            if !owners.contains(&id) {
+                owners.push(id.clone());
+            }
+        }
+        self.releases.insert(id, descriptor);
+    }
+
+    /// A release by its id.
+    pub fn get(&self, id: &ReleaseId) -> Option<&Arc<Descriptor>> {
+        self.releases.get(id)
+    }
+
+    /// The releases of `service` that contain a file with this digest, oldest known first.
+    pub fn owners(&self, service: &ServiceName, digest: &Digest) -> &[ReleaseId] {
+        self.by_digest.get(&(service.clone(), *digest)).map_or(&[], Vec::as_slice)
+    }
+
+    /// A release for people: `r-51ab09c4e2f1 (1.0.0)`.
+    pub fn describe(&self, id: &ReleaseId) -> String {
+        match self.releases.get(id) {
+            Some(release) => format!("{id} ({})", release.version),
+            None => id.to_string(),
+        }
+    }
+}

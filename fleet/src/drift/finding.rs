@@ -1,0 +1,164 @@
+//! A finding: one point in which a node, or its silence, differs from what it shall hold.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{NodeName, ServiceName};
+
+/// What differs. The words are those of the drift report and never change their meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A file has other content or another type.
+    File,
+    /// A file has other permission bits.
+    Mode,
+    /// A file has another owner.
+    Owner,
+    /// A file is not there.
+    Missing,
+    /// A file is there that no release brought.
+    Extra,
+    /// A symbolic link points elsewhere, `current` among them.
+    Symlink,
+    /// A process is missing, or runs code that cannot be proven to be the release's.
+    Process,
+    /// A process executes an older release.
+    OldProcess,
+    /// The node holds another release than it shall.
+    Version,
+    /// The service does not answer its probe.
+    Health,
+    /// The node is expected and has no agent.
+    Unmanaged,
+    /// The node has an agent that is not in contact.
+    Unreachable,
+    /// The node is in contact and has not proven anything lately.
+    Stale,
+    /// The agent contradicts the controller: it is ahead of it, or answers for another.
+    Agent,
+}
+
+impl Kind {
+    /// Every kind, in the order of the report.
+    pub const ALL: [Kind; 14] = [
+        Self::OldProcess, Self::Version, Self::Process, Self::Unmanaged, Self::Unreachable, Self::Stale, Self::Agent,
+        Self::Health, Self::File, Self::Mode, Self::Owner, Self::Missing, Self::Extra, Self::Symlink,
+    ];
+
+    /// The word used on the wire, in JSON and in tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Mode => "mode",
+            Self::Owner => "owner",
+            Self::Missing => "missing",
+            Self::Extra => "extra",
+            Self::Symlink => "symlink",
+            Self::Process => "process",
+            Self::OldProcess => "old-process",
+            Self::Version => "version",
+            Self::Health => "health",
+            Self::Unmanaged => "unmanaged",
+            Self::Unreachable => "unreachable",
+            Self::Stale => "stale",
+            Self::Agent => "agent",
+        }
+    }
+
+    /// How bad it is: critical is whatever may be old code serving, or not knowing.
+    pub fn severity(self) -> Severity {
+        match self {
+            Self::Process | Self::OldProcess | Self::Version | Self::Health | Self::Unmanaged | Self::Unreachable | Self::Stale | Self::Agent => Severity::Critical,
+            Self::File | Self::Mode | Self::Owner | Self::Missing | Self::Extra | Self::Symlink => Severity::Warning,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Kind {
+    type Err = KindError;
+    fn from_str(text: &str) -> Result<Self, KindError> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| KindError(text.chars().take(80).collect()))
+    }
+}
+
+/// Why a kind could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is not a kind of finding")]
+pub struct KindError(String);
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// Something differs.
+    Warning,
+    /// Old or unknown code may be serving, or nobody knows what serves.
+    Critical,
+}
+
+impl Severity {
+    /// The word used on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// One difference.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Finding {
+    /// What makes it the same finding when it is seen again.
+    #[serde(flatten)]
+    pub key: FindingKey,
+    /// What should be, for people.
+    pub expected: String,
+    /// What is, for people.
+    pub found: String,
+}
+
+/// What makes two findings the same.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FindingKey {
+    /// The node.
+    pub node: NodeName,
+    /// The service; None when the whole node is meant.
+    pub service: Option<ServiceName>,
+    /// What differs.
+    pub kind: Kind,
+    /// Which file, process or contact differs.
+    pub what: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: expected {}, found {}", self.key.kind, self.key.what, self.expected, self.found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn every_kind_has_one_word() {
+        for kind in Kind::ALL {
+            assert_eq!(kind.as_str().parse::<Kind>().unwrap(), kind);
+            assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{kind}\""));
+        }
+        assert!("drift".parse::<Kind>().is_err());
+    }
+}

@@ -1,0 +1,268 @@
+//! Judging one service on one node: is every process that should run there, and no other, provably the release?
+
+use crate::drift::{Catalogue, Finding, FindingKey, Kind};
+use crate::evidence::{DeviationKind, Health, LinkState, Mapped, Parentage, Place, Process, Progress, ServiceEvidence, Started};
+use crate::release::{Descriptor, Grade};
+use crate::{Generation, Hold, Order, ReleaseId};
+
+/// Where a node stands with an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Everything matches, with evidence of this grade (the weakest among its processes).
+    Proven {
+        /// The weakest grade.
+        grade: Grade,
+    },
+    /// The agent is at work on this order.
+    Working {
+        /// Its step.
+        step: String,
+        /// What is known of the step.
+        detail: String,
+    },
+    /// The agent has not taken in this order yet.
+    Behind {
+        /// What it holds instead.
+        generation: Option<Generation>,
+    },
+    /// The agent could not carry out the order.
+    Failed {
+        /// The step that failed, and why.
+        reason: String,
+    },
+    /// The service may not start yet.
+    Fenced {
+        /// Why.
+        reason: String,
+    },
+    /// The agent says it holds the order, and what is seen says otherwise: see the findings.
+    Differs,
+}
+
+/// The result of comparing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Comparison {
+    /// Where the node stands.
+    pub standing: Standing,
+    /// Every difference. Empty while the agent is at work: then nothing can be said yet.
+    pub findings: Vec<Finding>,
+}
+
+impl Comparison {
+    /// Whether a statement about drift can be made: not while the node is being changed.
+    pub fn is_settled(&self) -> bool {
+        match self.standing {
+            Standing::Proven { .. } | Standing::Failed { .. } | Standing::Fenced { .. } | Standing::Differs => true,
+            Standing::Working { .. } | Standing::Behind { .. } => false,
+        }
+    }
+
+    /// The findings in one sentence.
+    pub fn summary(&self) -> String {
+        const SHOWN: usize = 3;
+        let mut text = self.findings.iter().take(SHOWN).map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        if self.findings.len() > SHOWN {
+            text.push_str(&format!("; and {} more", self.findings.len() - SHOWN));
+        }
+        text
+    }
+}
+
+/// Compares an order with the evidence of the node it was given to.
+pub fn compare(order: &Order, evidence: Option<&ServiceEvidence>, catalogue: &Catalogue) -> Comparison {
+    let unsettled = |standing| Comparison { standing, findings: Vec::new() };
+    let Some(evidence) = evidence else {
+        return unsettled(Standing::Behind { generation: None });
+    };
+    if evidence.generation < order.generation {
+        return unsettled(Standing::Behind { generation: Some(evidence.generation) });
+    }
+    let scene = Scene { order, evidence, catalogue };
+    if evidence.generation > order.generation {
+        let found = format!("generation {}: was the controller restored from an old backup?", evidence.generation);
+        let finding = scene.finding(Kind::Agent, "order", &format!("generation {}", order.generation), found);
+        return Comparison { standing: Standing::Differs, findings: vec![finding] };
+    }
+    match &evidence.progress {
+        Progress::Working { step, detail } => unsettled(Standing::Working { step: step.clone(), detail: detail.clone() }),
+        Progress::Failed { step, reason } => {
+            let reason = format!("{step}: {reason}");
+            let mut findings = vec![scene.version_finding(format!("{}, after {reason}", scene.current()))];
+            findings.extend(scene.old_process_findings());
+            Comparison { standing: Standing::Failed { reason }, findings }
+        }
+        Progress::Fenced { reason } => {
+            let mut findings = vec![scene.finding(Kind::Process, order.service.as_str(), "running", format!("fenced: {reason}"))];
+            findings.extend(scene.old_process_findings());
+            Comparison { standing: Standing::Fenced { reason: reason.clone() }, findings }
+        }
+        Progress::Held => scene.judge(),
+    }
+}
+
+/// What one process turned out to be.
+enum Verdict {
+    /// The release's, with this grade.
+    Current(Grade),
+    /// An older (or at least another) release's.
+    Old(ReleaseId),
+    /// Neither can be shown.
+    Unproven(String),
+}
+
+struct Scene<'a> {
+    order: &'a Order,
+    evidence: &'a ServiceEvidence,
+    catalogue: &'a Catalogue,
+}
+
+impl Scene<'_> {
+    fn judge(&self) -> Comparison {
+        let mut findings = Vec::new();
+        let grade = match &self.order.hold {
+            Hold::Nothing => {
+                self.expect_nothing(&mut findings);
+                Grade::Digest
+            }
+            Hold::Release { release, .. } => match self.catalogue.get(release) {
+                Some(descriptor) => self.expect_release(release, descriptor, &mut findings),
+                None => {
+                    findings.push(self.version_finding(format!("{}, and the controller has lost its manifest", self.current())));
+                    Grade::SelfReport
+                }
+            },
+        };
+        let standing = if findings.is_empty() { Standing::Proven { grade } } else { Standing::Differs };
+        Comparison { standing, findings }
+    }
+
+    fn expect_nothing(&self, findings: &mut Vec<Finding>) {
+        if self.evidence.current.is_some() {
+            findings.push(self.version_finding(self.current()));
+        }
+        for process in &self.evidence.processes {
+            let found = self.release_of(process).map_or_else(|| process.command.clone(), |release| self.catalogue.describe(&release));
+            findings.push(self.finding(Kind::OldProcess, &name(process), "no process of this service", found));
+        }
+    }
+
+    fn expect_release(&self, release: &ReleaseId, descriptor: &Descriptor, findings: &mut Vec<Finding>) -> Grade {
+        if self.evidence.current.as_ref() != Some(release) {
+            findings.push(self.version_finding(self.current()));
+        }
+        for deviation in &self.evidence.files {
+            let kind = match deviation.kind {
+                DeviationKind::File | DeviationKind::Unreadable => Kind::File,
+                DeviationKind::Mode => Kind::Mode,
+                DeviationKind::Owner => Kind::Owner,
+                DeviationKind::Missing => Kind::Missing,
+                DeviationKind::Extra => Kind::Extra,
+                DeviationKind::Symlink => Kind::Symlink,
+            };
+            findings.push(self.finding(kind, &deviation.path, &deviation.expected, deviation.found.clone()));
+        }
+        if self.evidence.files_omitted > 0 {
+            findings.push(self.finding(Kind::File, "(more)", "as released", format!("{} more files differ", self.evidence.files_omitted)));
+        }
+        let mut grade = Grade::Digest;
+        for process in &self.evidence.processes {
+            match self.weigh(process, release, descriptor) {
+                Verdict::Current(its) => grade = grade.min(its),
+                Verdict::Old(old) => findings.push(self.old_process_finding(process, &old)),
+                Verdict::Unproven(found) => findings.push(self.finding(Kind::Process, &name(process), &self.catalogue.describe(release), found)),
+            }
+        }
+        if !self.evidence.processes.iter().any(|process| process.parentage == Parentage::Supervised) {
+            findings.push(self.finding(Kind::Process, self.order.service.as_str(), "running", "not running".into()));
+        }
+        if grade < descriptor.minimum_grade {
+            let found = format!("evidence of grade {grade}");
+            findings.push(self.finding(Kind::Process, "evidence", &format!("at least grade {}", descriptor.minimum_grade), found));
+        }
+        match &self.evidence.health {
+            Health::Healthy => {}
+            Health::Unhealthy { reason } => findings.push(self.finding(Kind::Health, self.order.service.as_str(), "healthy", reason.clone())),
+            Health::Unknown => findings.push(self.finding(Kind::Health, self.order.service.as_str(), "healthy", "no answer yet".into())),
+        }
+        grade
+    }
+
+    /// The heart of it. Digests speak first, then the marks a process was started with; nothing is taken for
+    /// granted because a path or an inode looks right.
+    fn weigh(&self, process: &Process, release: &ReleaseId, descriptor: &Descriptor) -> Verdict {
+        let own = |mapped: &Mapped| mapped.digest.is_some_and(|digest| descriptor.manifest.has_digest(&digest));
+        let marks = [process.marker.as_ref(), process.cwd.as_ref(), process.executable.release.as_ref()];
+        if let Some(other) = marks.into_iter().flatten().find(|marked| *marked != release) {
+            // Same bytes, but started from another release: its configuration, its other files are that release's.
+            return Verdict::Old(other.clone());
+        }
+        for mapped in process.mappings.iter().chain([&process.executable]) {
+            if own(mapped) {
+                continue;
+            }
+            if let Some(old) = mapped.digest.and_then(|digest| self.catalogue.owners(&self.order.service, &digest).last()) {
+                return Verdict::Old(old.clone());
+            }
+            if mapped.place == Place::Inside || mapped.link == LinkState::Deleted {
+                let gone = if mapped.link == LinkState::Deleted { " (deleted)" } else { "" };
+                let what = mapped.digest.map_or_else(|| "unreadable".into(), |digest| format!("sha256 {}", digest.short()));
+                return Verdict::Unproven(format!("executes {}{gone}, {what}, which is in no release", mapped.path));
+            }
+        }
+        if own(&process.executable) {
+            return Verdict::Current(Grade::Digest);
+        }
+        // An interpreter, or a tool of the distribution started by the service: only its context can speak.
+        if process.started != Started::AfterActivation {
+            return Verdict::Unproven(format!("{} was started before this release was activated", process.executable.path));
+        }
+        if process.marker.is_some() && process.cwd.is_some() {
+            return Verdict::Current(Grade::Context);
+        }
+        Verdict::Unproven(format!("{} carries no mark of this release", process.executable.path))
+    }
+
+    /// Old code is worth saying even when the order failed or the service is fenced.
+    fn old_process_findings(&self) -> Vec<Finding> {
+        let allowed = self.evidence.current.as_ref();
+        let old = |process: &Process| self.release_of(process).filter(|release| Some(release) != allowed);
+        self.evidence.processes.iter().filter_map(|process| old(process).map(|release| self.old_process_finding(process, &release))).collect()
+    }
+
+    /// The release a process belongs to, as well as it can be told.
+    fn release_of(&self, process: &Process) -> Option<ReleaseId> {
+        let owner = |mapped: &Mapped| mapped.digest.and_then(|digest| self.catalogue.owners(&self.order.service, &digest).last().cloned());
+        process.marker.clone().or_else(|| process.executable.release.clone()).or_else(|| owner(&process.executable)).or_else(|| process.cwd.clone())
+    }
+
+    fn current(&self) -> String {
+        self.evidence.current.as_ref().map_or_else(|| "no release".into(), |id| self.catalogue.describe(id))
+    }
+
+    fn version_finding(&self, found: String) -> Finding {
+        let expected = self.order.hold.release().map_or_else(|| "no release".into(), |id| self.catalogue.describe(id));
+        self.finding(Kind::Version, self.order.service.as_str(), &expected, found)
+    }
+
+    fn old_process_finding(&self, process: &Process, old: &ReleaseId) -> Finding {
+        let expected = self.order.hold.release().map_or_else(|| "no release".into(), |id| self.catalogue.describe(id));
+        let gone = if process.executable.link == LinkState::Deleted { " (deleted)" } else { "" };
+        self.finding(Kind::OldProcess, &name(process), &expected, format!("{}{gone}, running for {}", self.catalogue.describe(old), process.age))
+    }
+
+    fn finding(&self, kind: Kind, what: &str, expected: &str, found: String) -> Finding {
+        Finding {
+            key: FindingKey { node: self.order.node.clone(), service: Some(self.order.service.clone()), kind, what: what.into() },
+            expected: expected.into(),
+            found,
+        }
+    }
+}
+
+fn name(process: &Process) -> String {
+    format!("pid {} {}", process.pid, process.command.split(' ').next().unwrap_or_default())
+}
+
+#[cfg(test)]
+#[path = "judge_tests.rs"]
+mod tests;

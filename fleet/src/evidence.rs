@@ -1,0 +1,197 @@
+//! What an agent states of its node: the raw evidence, without opinion. Gathering it from /proc and the disk is
+//! the agent's work; judging it is [`crate::drift`]'s.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Digest, Generation, Millis, NodeName, Nonce, ReleaseId, ServiceName};
+
+/// An agent's statement, under its identity and the round's nonce, of what its node runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attestation {
+    /// The node that speaks; the controller checks it against the certificate.
+    pub node: NodeName,
+    /// The nonce of the round that this answers.
+    pub nonce: Nonce,
+    /// The kernel's boot id: a reboot between two statements is visible.
+    pub boot_id: String,
+    /// One entry for every service that the agent has an order for.
+    pub services: Vec<ServiceEvidence>,
+}
+
+/// The evidence for one service on one node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceEvidence {
+    /// The service.
+    pub service: ServiceName,
+    /// The newest order that the agent has saved.
+    pub generation: Generation,
+    /// How far the agent is with that order.
+    pub progress: Progress,
+    /// The release that `current` points to, read from the disk.
+    pub current: Option<ReleaseId>,
+    /// How the files of that release differ from its manifest.
+    pub files: Vec<FileDeviation>,
+    /// Deviations beyond the limit of one statement, counted.
+    pub files_omitted: u64,
+    /// Every process of the service, and every process of the node that runs something of the service's releases.
+    pub processes: Vec<Process>,
+    /// What the last probe said.
+    pub health: Health,
+}
+
+/// How far an agent is with the newest order it has saved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum Progress {
+    /// At work.
+    Working {
+        /// The step, as shown to people: `fetch`, `stage`, `drain`, `stop`, `switch`, `start`, `probe`, `allow`.
+        step: String,
+        /// What is known of it: bytes fetched, tries made.
+        detail: String,
+    },
+    /// The order is carried out.
+    Held,
+    /// The order could not be carried out; what was held before is back, if it could be.
+    Failed {
+        /// The step that failed.
+        step: String,
+        /// Why, with the last lines of what the service printed where that helps.
+        reason: String,
+    },
+    /// The service may not start: the controller has not confirmed what it shall hold.
+    Fenced {
+        /// Why, and what would lift the fence.
+        reason: String,
+    },
+}
+
+/// One way in which a file differs from the manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileDeviation {
+    /// Path relative to the release.
+    pub path: String,
+    /// How it differs.
+    pub kind: DeviationKind,
+    /// What the manifest says, for people.
+    pub expected: String,
+    /// What was found, for people.
+    pub found: String,
+}
+
+/// The ways in which a file can differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviationKind {
+    /// Other content, or another type.
+    File,
+    /// Other permission bits.
+    Mode,
+    /// Another owner than the one the agent gave it.
+    Owner,
+    /// In the manifest, not on the disk.
+    Missing,
+    /// On the disk, not in the manifest.
+    Extra,
+    /// A link that points elsewhere.
+    Symlink,
+    /// It could not be read; never taken for unchanged.
+    Unreadable,
+}
+
+/// One process, as /proc shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its number, for people: identity is (boot id, pid, start time).
+    pub pid: u32,
+    /// How it came to be counted.
+    pub parentage: Parentage,
+    /// How long it has been running.
+    pub age: Millis,
+    /// What it executes: read through /proc/PID/exe, so the inode that runs and not the path.
+    pub executable: Mapped,
+    /// Its other executable mappings that belong to the service's tree or whose file is gone.
+    pub mappings: Vec<Mapped>,
+    /// Executable mappings of the distribution (libc and the like): outside the release, counted only.
+    pub outside: u32,
+    /// The release named in its start environment.
+    pub marker: Option<ReleaseId>,
+    /// The release directory in which its working directory lies.
+    pub cwd: Option<ReleaseId>,
+    /// Its start against the activation of what `current` points to.
+    pub started: Started,
+    /// Its command line, shortened.
+    pub command: String,
+}
+
+/// How a process came to be counted with a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Parentage {
+    /// It is the service's main process or belongs to its tree.
+    Supervised,
+    /// It runs something of the service's releases without belonging to the tree.
+    Stray,
+}
+
+/// A file that a process executes or has mapped as executable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mapped {
+    /// The path the kernel gives, without the ` (deleted)` mark.
+    pub path: String,
+    /// The digest of the very inode; None with the reason in `path_note` when it could not be read.
+    pub digest: Option<Digest>,
+    /// The release directory in which the path lies.
+    pub release: Option<ReleaseId>,
+    /// Whether the path lies below the service's root.
+    pub place: Place,
+    /// Whether the file still has this name.
+    pub link: LinkState,
+}
+
+/// Where a mapped file lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// Below the service's root.
+    Inside,
+    /// Elsewhere: an interpreter, the distribution's libraries.
+    Outside,
+}
+
+/// Whether a mapped file still has its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LinkState {
+    /// It has.
+    Linked,
+    /// It was deleted or renamed over.
+    Deleted,
+}
+
+/// A process's start against the activation of the current release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Started {
+    /// Started after the switch.
+    AfterActivation,
+    /// Started before it: it cannot run what was put in place later.
+    BeforeActivation,
+    /// Not known.
+    Unknown,
+}
+
+/// What the last probe of a service said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum Health {
+    /// It answered as it should.
+    Healthy,
+    /// It did not.
+    Unhealthy {
+        /// What it did instead.
+        reason: String,
+    },
+    /// It has not been asked: no probe is declared and no process runs, or the first answer is outstanding.
+    Unknown,
+}

@@ -1,0 +1,215 @@
+//! A release: a service at a version, with the manifest of its files and how it is run and probed; immutable.
+//! The text of `fleet.yaml` is read by `fleetctl`; bundles are packed there and unpacked by the agent.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::manifest::Manifest;
+use crate::{Millis, ServiceName};
+
+/// The version of the release descriptor's format, `.fleet/release.json` in a bundle.
+pub const DESCRIPTOR_FORMAT: u32 = 1;
+/// Where the descriptor lies in a bundle; it is the first entry.
+pub const DESCRIPTOR_PATH: &str = ".fleet/release.json";
+/// The largest descriptor accepted, in bytes: 100,000 entries of about 300 bytes.
+pub const LARGEST_DESCRIPTOR: u64 = 32 << 20;
+
+/// What a bundle says of itself: everything an agent needs to put the release in place, run it and probe it.
+///
+/// It is part of the bundle, so the bundle's digest covers it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Descriptor {
+    /// [`DESCRIPTOR_FORMAT`]; a newer one is refused by name.
+    pub format: u32,
+    /// The service.
+    pub service: ServiceName,
+    /// The version label, for people.
+    pub version: Version,
+    /// Which nodes it is meant for, as label requirements: `role=web`. Empty means every node.
+    pub nodes: BTreeMap<String, String>,
+    /// How it is run.
+    pub run: Run,
+    /// How its health is asked for; without it, a running process is healthy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Probe>,
+    /// The least evidence accepted as proof.
+    pub minimum_grade: Grade,
+    /// Its files.
+    pub manifest: Manifest,
+}
+
+impl Descriptor {
+    /// Reads a descriptor from JSON.
+    ///
+    /// # Errors
+    /// A newer format by its number; anything malformed with the reason.
+    pub fn from_json(text: &[u8]) -> Result<Self, DescriptorError> {
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        let format: Format = serde_json::from_slice(text).map_err(|e| DescriptorError::Malformed(e.to_string()))?;
+        if format.format != DESCRIPTOR_FORMAT {
+            return Err(DescriptorError::Format { found: format.format });
+        }
+        serde_json::from_slice(text).map_err(|e| DescriptorError::Malformed(e.to_string()))
+    }
+
+    /// The descriptor as JSON, the same bytes for the same value.
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec_pretty(self).unwrap_or_default()
+    }
+}
+
+/// Why a descriptor could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DescriptorError {
+    /// Made by another version of this software.
+    #[error("release descriptor has format {found}, this program knows format {DESCRIPTOR_FORMAT}: upgrade it, or build the release again")]
+    Format {
+        /// The format found.
+        found: u32,
+    },
+    /// Not a descriptor.
+    #[error("release descriptor is malformed: {0}")]
+    Malformed(String),
+}
+
+/// The longest version label.
+const LONGEST_VERSION: usize = 64;
+
+/// A version label: what people call a release. Identity is the digest, never this.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Version(String);
+
+impl Version {
+    /// The label as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Version {
+    type Err = VersionError;
+    fn from_str(text: &str) -> Result<Self, VersionError> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'+' | b'~' | b':');
+        if text.is_empty() || text.len() > LONGEST_VERSION || !text.bytes().all(plain) {
+            return Err(VersionError(text.chars().take(80).flat_map(char::escape_default).collect()));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// Why a version label was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is not a version: use 1 to 64 letters, digits and . - _ + ~ :")]
+pub struct VersionError(String);
+
+impl TryFrom<String> for Version {
+    type Error = VersionError;
+    fn try_from(text: String) -> Result<Self, VersionError> {
+        text.parse()
+    }
+}
+
+impl From<Version> for String {
+    fn from(version: Version) -> String {
+        version.0
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// How a service is run. `runtime: process`: the agent supervises it itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Run {
+    /// Program and arguments, never a shell line. A relative program is looked up in the release, then on PATH.
+    /// `${NAME}` is replaced from the environment below and the agent's own service environment.
+    pub command: Vec<String>,
+    /// Extra environment.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, String>,
+    /// The user it runs as when the agent is root; without it, the agent's own choice of an unprivileged user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// How long it may take to stop after SIGTERM before it is killed.
+    pub stop_timeout: Millis,
+}
+
+/// How the health of a running service is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Probe {
+    /// An HTTP URL, or a path that is asked on `127.0.0.1:${PORT}`.
+    pub http: String,
+    /// The status expected.
+    pub status: u16,
+    /// Time between two tries.
+    pub interval: Millis,
+    /// How many good answers in a row make it healthy.
+    pub successes: u32,
+    /// How long it may take to become healthy after its start.
+    pub timeout: Millis,
+}
+
+/// How well a piece of evidence supports the claim "this node runs that release", weakest first.
+///
+/// See the table "Evidence, graded honestly" in the project's documentation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Grade {
+    /// Only the service's own answer says so.
+    SelfReport,
+    /// Working directory, release marker of the start environment and start time agree.
+    Context,
+    /// An interpreter whose open files hash to manifest entries.
+    OpenFile,
+    /// Every executable mapping of every process hashes to a manifest entry.
+    Digest,
+}
+
+impl Grade {
+    /// The word used on the wire, in JSON and in tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SelfReport => "self-report",
+            Self::Context => "context",
+            Self::OpenFile => "open-file",
+            Self::Digest => "digest",
+        }
+    }
+}
+
+impl fmt::Display for Grade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Grade {
+    type Err = GradeError;
+    fn from_str(text: &str) -> Result<Self, GradeError> {
+        match text {
+            "self-report" => Ok(Self::SelfReport),
+            "context" => Ok(Self::Context),
+            "open-file" => Ok(Self::OpenFile),
+            "digest" => Ok(Self::Digest),
+            _ => Err(GradeError(text.chars().take(80).collect())),
+        }
+    }
+}
+
+/// Why a grade could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is not an evidence grade: use digest, open-file, context or self-report")]
+pub struct GradeError(String);

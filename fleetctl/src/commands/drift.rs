@@ -1,0 +1,136 @@
+//! `fleetctl drift`: where the fleet differs from what is desired. A report that cannot be made, or is too old, is an
+//! alarm: it says UNKNOWN and never ends with 0.
+
+use std::time::Duration;
+
+use fleet::outcome::exit;
+use fleet::{Millis, NodeName};
+use fleet_proto::v1;
+
+use super::session::Session;
+use crate::client::{CALL_DEADLINE, answer};
+use crate::failure::Failure;
+use crate::output::documents::{DriftReport, document};
+use crate::output::drift::{Freshness, freshness, render, to_csv};
+use crate::output::format::Format;
+use crate::output::nagios::{self, Range, State, Thresholds};
+
+/// How long a fresh round over the whole fleet may take: silent nodes are waited for.
+const FRESH_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Shows what was found by itself in the last seconds; --fresh looks again first.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  fleetctl drift
+  fleetctl drift web-12 --fresh
+  fleetctl drift --quiet                              # for cron: prints only when something is wrong
+  fleetctl drift --format nagios -w 0 -c 2
+
+Exit codes: 0 nothing differs, 2 something does, 1 UNKNOWN (nothing was found, but some node was not observed or not
+within --max-age), 69 controller unreachable. With --format nagios: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.")]
+pub struct Args {
+    /// Only these nodes
+    #[arg(value_name = "NODE")]
+    nodes: Vec<NodeName>,
+    /// Only this service
+    #[arg(short, long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    service: String,
+    /// Ask every node again first
+    #[arg(long)]
+    fresh: bool,
+    /// Older observations count as unknown
+    #[arg(long, value_name = "DUR", default_value = "5m")]
+    max_age: Millis,
+    /// End with 0 also when something differs; UNKNOWN stays UNKNOWN
+    #[arg(long)]
+    exit_zero: bool,
+    /// With --format nagios: WARNING when the number of drifted nodes is outside this range
+    #[arg(short, long, value_name = "RANGE", default_value = "0")]
+    warning: Range,
+    /// With --format nagios: CRITICAL when it is outside this one [default: when a finding is critical]
+    #[arg(short, long, value_name = "RANGE")]
+    critical: Option<Range>,
+}
+
+pub(super) async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
+    let format = session.format(&[Format::Table, Format::Wide, Format::Json, Format::Csv, Format::Nagios], "drift")?;
+    match (fetch(session, &args).await, format) {
+        (Ok(report), Format::Nagios) => {
+            let thresholds = Thresholds { warning: args.warning, critical: args.critical, max_age: args.max_age };
+            let (text, state) = nagios::render(&report, &thresholds);
+            session.screen.out(&text);
+            Ok(state as u8)
+        }
+        // A plugin's caller reads standard output and knows four exit codes.
+        (Err(failure), Format::Nagios) => {
+            session.screen.out(&nagios::unknown(&failure.what));
+            Ok(State::Unknown as u8)
+        }
+        (Ok(report), _) => Ok(show(session, report, &args, format)),
+        (Err(mut failure), _) => {
+            failure.what = format!("UNKNOWN: {}", failure.what);
+            Err(failure)
+        }
+    }
+}
+
+async fn fetch(session: &Session, args: &Args) -> Result<v1::DriftReport, Failure> {
+    let mut client = session.connect().await?;
+    let within = match args.fresh {
+        true => session.timeout().unwrap_or(FRESH_DEADLINE),
+        false => session.timeout().unwrap_or(CALL_DEADLINE),
+    };
+    let request = v1::DriftRequest {
+        nodes: args.nodes.iter().map(ToString::to_string).collect(),
+        service: args.service.clone(),
+        fresh: args.fresh,
+    };
+    answer(within, client.drift(request)).await
+}
+
+fn show(session: &Session, report: v1::DriftReport, args: &Args, format: Format) -> u8 {
+    let unknown = match freshness(&report, args.max_age) {
+        Freshness::Fresh => None,
+        Freshness::Unknown(why) => Some(why),
+    };
+    let code = verdict(&report, unknown.as_deref(), args.exit_zero);
+    let silent = session.global.quiet && report.findings.is_empty();
+    match format {
+        Format::Json => session.screen.out(&document("DriftReport", DriftReport::new(report, unknown.clone()))),
+        Format::Csv => session.screen.out(&to_csv(&report)),
+        _ if silent => {}
+        _ => session.screen.out(&render(&report, code)),
+    }
+    if let Some(why) = unknown {
+        session.screen.insist(&format!("UNKNOWN: {why}"));
+    }
+    code
+}
+
+/// Findings outrank ignorance: who reads 2 knows that something is wrong, and the report names it.
+fn verdict(report: &v1::DriftReport, unknown: Option<&str>, exit_zero: bool) -> u8 {
+    let differs = !report.findings.is_empty() || report.drifted > 0 || report.unreachable > 0;
+    match (differs, unknown) {
+        (true, _) if !exit_zero => exit::DIFFERENCES,
+        (_, Some(_)) => exit::FAILED,
+        (_, None) => exit::OK,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::samples::{clean, drift};
+
+    #[test]
+    fn only_a_fresh_clean_report_ends_with_zero() {
+        assert_eq!(verdict(&clean(), None, false), 0);
+        assert_eq!(verdict(&clean(), Some("old"), false), 1);
+        assert_eq!(verdict(&clean(), Some("old"), true), 1);
+        assert_eq!(verdict(&drift(), None, false), 2);
+        assert_eq!(verdict(&drift(), Some("old"), false), 2);
+        assert_eq!(verdict(&drift(), None, true), 0);
+        let silent = v1::DriftReport { unreachable: 1, ..clean() };
+        assert_eq!(verdict(&silent, None, false), 2);
+    }
+}

@@ -1,0 +1,253 @@
+//! `fleetctl nodes`: which nodes are expected, what is known of each, and who is taken out.
+
+use fleet::NodeName;
+use fleet::outcome::exit;
+use fleet_proto::v1;
+use std::path::PathBuf;
+
+use ansible_compat::{Inventory, Source};
+
+use super::session::{Answer, Session};
+use crate::client::{CALL_DEADLINE, answer};
+use crate::failure::Failure;
+use crate::output::documents::{Items, Node, NodeDetail, NodeImport, NodeRemoval, document};
+use crate::output::format::Format;
+use crate::output::nodes::{self, Detail};
+use crate::output::text::{count, plain};
+
+/// The most names of one list: ten times the largest fleet designed for.
+const MOST_NAMES: usize = 100_000;
+/// The largest name list, in bytes.
+const LARGEST_LIST: u64 = 16 << 20;
+
+/// What can be done with nodes.
+#[derive(Debug, clap::Subcommand)]
+pub enum Verb {
+    /// List every expected node
+    #[command(after_help = "Examples:
+  fleetctl nodes list
+  fleetctl nodes list -o wide
+  fleetctl nodes list -o name")]
+    List,
+    /// Show one node in full
+    #[command(after_help = "Examples:
+  fleetctl nodes show web-12
+  fleetctl nodes show web-12 -o json")]
+    Show {
+        /// The node
+        node: NodeName,
+    },
+    /// Take a node out of the fleet and revoke its certificate at once
+    #[command(after_help = "Examples:
+  fleetctl nodes remove web-12
+  fleetctl nodes remove web-12 --yes --reason \"disk replaced, OPS-12\"")]
+    Remove {
+        /// The node
+        node: NodeName,
+        /// Why, for the audit
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        reason: String,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Say which nodes are expected, whether or not they have an agent
+    #[command(after_help = "Examples:
+  fleetctl nodes import -i hosts.ini
+  fleetctl nodes import -i hosts.ini -l webservers
+  fleetctl nodes import --name-list names.txt        # one name per line")]
+    Import {
+        /// An Ansible inventory: file, directory, or host1,host2,
+        #[arg(short, long, value_name = "INVENTORY", required_unless_present = "name_list")]
+        inventory: Vec<String>,
+        /// Only hosts that match this pattern, as in ansible --limit
+        #[arg(short, long, value_name = "PATTERN", default_value = "all", conflicts_with = "name_list")]
+        limit: String,
+        /// A file with one name per line; # begins a comment; - is standard input
+        #[arg(long, value_name = "FILE", conflicts_with = "inventory")]
+        name_list: Option<PathBuf>,
+    },
+}
+
+pub(super) async fn run(session: &Session, verb: Verb) -> Result<u8, Failure> {
+    match verb {
+        Verb::List => list(session).await,
+        Verb::Show { node } => show(session, node).await,
+        Verb::Remove { node, reason, yes } => remove(session, node, reason, yes).await,
+        Verb::Import { inventory, limit, name_list } => {
+            let (names, source) = match name_list {
+                Some(path) => (read_names(&path)?, path.display().to_string()),
+                None => (read_inventory(&inventory, &limit)?, inventory.join(" ")),
+            };
+            import(session, names, source).await
+        }
+    }
+}
+
+async fn list(session: &Session) -> Result<u8, Failure> {
+    let format = session.format(&[Format::Table, Format::Wide, Format::Json, Format::Name], "nodes list")?;
+    let mut client = session.connect().await?;
+    let list = answer(CALL_DEADLINE, client.list_nodes(v1::ListNodesRequest {})).await?.nodes;
+    let now = nodes::now_for(&list, session.local_ms());
+    match format {
+        Format::Json => session.screen.out(&document("NodeList", Items::<Node>::of(list))),
+        Format::Name => session.screen.out(&list.iter().map(|n| format!("{}\n", n.name)).collect::<String>()),
+        Format::Wide => session.screen.out(&nodes::list(&list, now, Detail::Wide)),
+        _ => session.screen.out(&nodes::list(&list, now, Detail::Brief)),
+    }
+    Ok(exit::OK)
+}
+
+async fn show(session: &Session, node: NodeName) -> Result<u8, Failure> {
+    let format = session.format(&[Format::Table, Format::Json], "nodes show")?;
+    let mut client = session.connect().await?;
+    let reply = answer(CALL_DEADLINE, client.get_node(v1::GetNodeRequest { name: node.to_string() })).await?;
+    match format {
+        Format::Json => session.screen.out(&document("Node", NodeDetail::from(reply))),
+        _ => {
+            let now = nodes::now_for(reply.node.as_slice(), session.local_ms());
+            session.screen.out(&nodes::show(&reply, now));
+        }
+    }
+    Ok(exit::OK)
+}
+
+async fn remove(session: &Session, node: NodeName, reason: String, yes: bool) -> Result<u8, Failure> {
+    let format = session.format(&[Format::Table, Format::Json], "nodes remove")?;
+    if !yes {
+        match session.ask(&format!("Take {node} out of the fleet and revoke its certificate?")) {
+            Answer::Yes => {}
+            Answer::No => return Err(Failure::failed("not confirmed; nothing was changed")),
+            Answer::NobodyThere => {
+                return Err(Failure::usage("removing a node needs --yes when nobody can be asked")
+                    .help(format!("fleetctl nodes remove {node} --yes")));
+            }
+        }
+    }
+    let mut client = session.connect().await?;
+    let reply =
+        answer(CALL_DEADLINE, client.remove_node(v1::RemoveNodeRequest { name: node.to_string(), reason })).await?;
+    if format == Format::Json {
+        let removal = NodeRemoval {
+            name: node.to_string(),
+            findings_closed: reply.findings_closed,
+            was_connected: reply.was_connected,
+        };
+        session.screen.out(&document("NodeRemoval", removal));
+        return Ok(exit::OK);
+    }
+    let cut = if reply.was_connected { "its connection was cut, " } else { "" };
+    session.screen.say(&format!(
+        "{node} is out of the fleet: {cut}its certificate is revoked, {} closed.",
+        count(reply.findings_closed as usize, "finding")
+    ));
+    session.screen.say(
+        "What runs on it was left running. To bring it back: fleetctl tokens create, then fleet-agent join on the node",
+    );
+    Ok(exit::OK)
+}
+
+async fn import(session: &Session, names: Vec<String>, source: String) -> Result<u8, Failure> {
+    let format = session.format(&[Format::Table, Format::Json], "nodes import")?;
+    if names.is_empty() {
+        return Err(Failure::data(format!("{source} names no hosts")));
+    }
+    let nodes = names.into_iter().map(|name| v1::ImportNode { name, labels: Default::default() }).collect();
+    let mut client = session.connect().await?;
+    let reply =
+        answer(CALL_DEADLINE, client.import_nodes(v1::ImportNodesRequest { nodes, source: source.clone() })).await?;
+    if format == Format::Json {
+        session.screen.out(&document(
+            "NodeImport",
+            NodeImport { added: reply.added, known: reply.known, not_listed: reply.not_listed },
+        ));
+        return Ok(exit::OK);
+    }
+    session.screen.out(&imported(&reply));
+    if !reply.added.is_empty() {
+        session.screen.say(
+            "Added names are expected from now on: without an agent each of them is a finding. See: fleetctl drift",
+        );
+    }
+    Ok(exit::OK)
+}
+
+fn imported(reply: &v1::ImportNodesReply) -> String {
+    let mut text = String::new();
+    for (what, names) in [("added", &reply.added), ("known", &reply.known), ("not listed", &reply.not_listed)] {
+        let names_text = names.iter().map(|n| plain(n)).collect::<Vec<_>>().join(" ");
+        text += format!("{what:<10}  {:>3}  {names_text}", names.len()).trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+fn read_inventory(arguments: &[String], pattern: &str) -> Result<Vec<String>, Failure> {
+    let sources: Vec<Source> = arguments.iter().map(|a| Source::from_argument(a)).collect();
+    let inventory = Inventory::load(&sources).map_err(|e| Failure::data("cannot read the inventory").caused_by(&e))?;
+    let names =
+        inventory.select(pattern).map_err(|e| Failure::usage(format!("'{pattern}' is not a pattern")).caused_by(&e))?;
+    names.into_iter().map(check_name).collect()
+}
+
+fn read_names(path: &std::path::Path) -> Result<Vec<String>, Failure> {
+    use std::io::Read as _;
+    let cannot = |e: std::io::Error| Failure::data(format!("cannot read {}", path.display())).caused_by(&e);
+    let mut text = String::new();
+    let reader: Box<dyn std::io::Read> = if path == std::path::Path::new("-") {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(std::fs::File::open(path).map_err(cannot)?)
+    };
+    reader.take(LARGEST_LIST).read_to_string(&mut text).map_err(cannot)?;
+    names_of(&text)
+}
+
+fn names_of(text: &str) -> Result<Vec<String>, Failure> {
+    let mut names = Vec::new();
+    for line in text.lines() {
+        let name = line.split('#').next().unwrap_or_default().trim();
+        if name.is_empty() {
+            continue;
+        }
+        names.push(check_name(name)?);
+        if names.len() > MOST_NAMES {
+            return Err(Failure::data(format!("more than {MOST_NAMES} names")));
+        }
+    }
+    names.dedup();
+    Ok(names)
+}
+
+fn check_name(name: &str) -> Result<String, Failure> {
+    name.parse::<NodeName>().map(|n| n.to_string()).map_err(|e| Failure::data(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_name_list_has_comments_and_is_checked() {
+        assert_eq!(names_of("web-01\n# two\n web-02 # old\n\n").unwrap(), ["web-01", "web-02"]);
+        assert_eq!(names_of("web 01\n").unwrap_err().exit, 65);
+    }
+
+    #[test]
+    fn an_inventory_gives_its_hosts_by_pattern() {
+        let arguments = ["web01,web02,db01".to_owned()];
+        assert_eq!(read_inventory(&arguments, "web*").unwrap(), ["web01", "web02"]);
+        assert_eq!(read_inventory(&arguments, "all").unwrap().len(), 3);
+    }
+
+    #[test]
+    fn an_import_tells_the_three_kinds_apart() {
+        let reply = v1::ImportNodesReply {
+            added: vec!["db-01".into()],
+            known: vec!["web-01".into(), "web-02".into()],
+            not_listed: vec![],
+        };
+        assert_eq!(imported(&reply), "added         1  db-01\nknown         2  web-01 web-02\nnot listed    0\n");
+    }
+}

@@ -1,0 +1,15 @@
+//! The voice: the operator's command line. It turns words into calls to the controller, shows what comes back, and ends
+//! with the exit code that the outcome has. It decides nothing about a fleet.
+//!
+//! `commands` are the verbs, `output` what they show, `client` and `config` the way to a controller, `dev` the fleet on
+//! one machine, `service_file` the reading of `fleet.yaml`, `balancer` and `load` what a development fleet needs beside.
+
+pub mod balancer;
+pub mod client;
+pub mod commands;
+pub mod config;
+pub mod dev;
+pub mod failure;
+pub mod load;
+pub mod output;
+pub mod service_file;

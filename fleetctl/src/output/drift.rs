@@ -1,0 +1,135 @@
+//! What differs from what is desired, for people and spreadsheets; and whether the answer can be trusted at all.
+
+use fleet::Millis;
+use fleet_proto::v1;
+
+use super::csv;
+use super::table::Columns;
+use super::text::{age, age_at, count, or_dash, plain, rfc3339};
+
+/// Whether a report says something about now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Freshness {
+    /// Every node that answers was observed recently enough.
+    Fresh,
+    /// It was not, and this is why. A report like this never says "clean".
+    Unknown(String),
+}
+
+/// Judges a report's age: a report that cannot be made, or is too old, is an alarm and never "0 drifted".
+pub fn freshness(report: &v1::DriftReport, max_age: Millis) -> Freshness {
+    if !report.unobserved.is_empty() {
+        let names: Vec<String> = report.unobserved.iter().map(|n| plain(n)).collect();
+        return Freshness::Unknown(format!("not observed since the controller started: {}", names.join(" ")));
+    }
+    match report.oldest_observation_ms {
+        Some(oldest) if oldest > max_age.0 => {
+            Freshness::Unknown(format!("the oldest observation is {} old, more than {max_age}", age(oldest)))
+        }
+        Some(_) => Freshness::Fresh,
+        None if report.nodes == 0 => Freshness::Unknown("no nodes are expected, so nothing was looked at".to_owned()),
+        None if report.unreachable >= report.nodes => Freshness::Unknown("no node answers".to_owned()),
+        None => Freshness::Unknown("no node was ever observed".to_owned()),
+    }
+}
+
+/// The table of findings.
+pub fn findings(list: &[v1::Finding], now_ms: i64) -> String {
+    let mut rows = Columns::new(&["NODE", "SERVICE", "KIND", "WHAT", "EXPECTED", "FOUND", "SINCE"]);
+    for finding in list {
+        rows.row([
+            finding.node.clone(),
+            or_dash(&finding.service),
+            finding.kind.clone(),
+            or_dash(&finding.what),
+            or_dash(&finding.expected),
+            or_dash(&finding.found),
+            age_at(now_ms, finding.since_ms),
+        ]);
+    }
+    if rows.is_empty() { String::new() } else { rows.to_text() }
+}
+
+/// `3 of 40 nodes drifted (5 findings), 1 unreachable, 36 compliant. Scanned 12s ago.`
+pub fn summary(report: &v1::DriftReport) -> String {
+    let scanned = report
+        .oldest_observation_ms
+        .map_or_else(|| "Never scanned.".to_owned(), |ms| format!("Scanned {} ago.", age(ms)));
+    format!(
+        "{} of {} drifted ({}), {} unreachable, {} compliant. {scanned}",
+        report.drifted,
+        count(report.nodes as usize, "node"),
+        count(report.findings.len(), "finding"),
+        report.unreachable,
+        report.compliant,
+    )
+}
+
+/// The whole report for people.
+pub fn render(report: &v1::DriftReport, exit: u8) -> String {
+    let mut text = findings(&report.findings, report.made_at_ms);
+    text += &format!("{}   (exit {exit})\n", summary(report));
+    // The first node that can be repaired by deploying to it again; an unreachable one cannot.
+    if let Some(finding) = report.findings.iter().find(|f| !matches!(f.kind.as_str(), "unreachable" | "unmanaged")) {
+        text += &format!("  look     fleetctl nodes show {}\n", plain(&finding.node));
+    }
+    text
+}
+
+/// The findings as comma-separated values.
+pub fn to_csv(report: &v1::DriftReport) -> String {
+    let mut text = csv::record(["node", "service", "kind", "what", "expected", "found", "severity", "since"]);
+    for f in &report.findings {
+        let since = rfc3339(f.since_ms);
+        text += &csv::record(
+            [&f.node, &f.service, &f.kind, &f.what, &f.expected, &f.found, &f.severity, &since].map(String::as_str),
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::samples::{clean, drift};
+
+    #[test]
+    fn the_report_is_the_documented_one() {
+        assert_eq!(
+            render(&drift(), 2),
+            "NODE    SERVICE  KIND         WHAT           EXPECTED                FOUND                   SINCE
+web-12  shop     file         etc/shop.toml  sha256 77c0             sha256 e1b4             2d
+web-12  shop     mode         bin/shop       0755                    0777                    2d
+web-22  shop     process      pid 911        r-51ab09c4e2f1 (2.3.0)  r-4410ffe2aaaa (2.2.9)  2d
+db-03   shop     missing      lib/x.so       sha256 1111             -                       2d
+web-31  -        unreachable  no contact     -                       -                       2d
+3 of 40 nodes drifted (5 findings), 1 unreachable, 36 compliant. Scanned 12s ago.   (exit 2)
+  look     fleetctl nodes show web-12
+"
+        );
+    }
+
+    #[test]
+    fn old_or_missing_observations_are_never_clean() {
+        let limit = Millis::from_secs(300);
+        assert_eq!(freshness(&clean(), limit), Freshness::Fresh);
+        let old = v1::DriftReport { oldest_observation_ms: Some(301_000), ..clean() };
+        assert_eq!(freshness(&old, limit), Freshness::Unknown("the oldest observation is 5m old, more than 5m".into()));
+        let never = v1::DriftReport { oldest_observation_ms: None, ..clean() };
+        assert_eq!(freshness(&never, limit), Freshness::Unknown("no node was ever observed".into()));
+        let empty = v1::DriftReport { nodes: 0, compliant: 0, oldest_observation_ms: None, ..clean() };
+        assert!(matches!(freshness(&empty, limit), Freshness::Unknown(_)));
+        let unseen = v1::DriftReport { unobserved: vec!["n3".into()], ..clean() };
+        assert_eq!(
+            freshness(&unseen, limit),
+            Freshness::Unknown("not observed since the controller started: n3".into())
+        );
+    }
+
+    #[test]
+    fn spreadsheets_get_records() {
+        let text = to_csv(&drift());
+        assert_eq!(text.lines().count(), 6);
+        assert!(text.contains("web-12,shop,mode,bin/shop,0755,0777,warning,2026-11-19T09:14:03Z\r\n"), "{text}");
+    }
+}

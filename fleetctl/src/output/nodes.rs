@@ -1,0 +1,201 @@
+//! Nodes, for people.
+
+use std::collections::BTreeMap;
+
+use fleet_proto::v1;
+
+use super::drift;
+use super::table::Columns;
+use super::text::{age, age_at, count, elapsed, or_dash, plain, rfc3339};
+use super::verify;
+
+/// How much the list shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// What fits a terminal.
+    Brief,
+    /// Labels, origins and certificates too.
+    Wide,
+}
+
+/// The time to reckon ages with: the local clock, but never before the newest contact the controller knows of.
+/// The controller does not say what time it is; a clock behind it must not make every node look just seen.
+pub fn now_for(nodes: &[v1::Node], local_ms: i64) -> i64 {
+    nodes.iter().filter_map(|n| n.last_contact_ms).fold(local_ms, i64::max)
+}
+
+/// The nodes, and how many are in which state.
+pub fn list(nodes: &[v1::Node], now_ms: i64, detail: Detail) -> String {
+    if nodes.is_empty() {
+        return "no nodes: make a token with 'fleetctl tokens create', then 'fleet-agent join' on the node\n"
+            .to_owned();
+    }
+    let mut header = vec!["NAME", "STATE", "SERVICES", "DRIFT", "AGENT", "SEEN", "OBSERVED"];
+    if detail == Detail::Wide {
+        header.extend(["LABELS", "ORIGIN", "CERTIFICATE UNTIL"]);
+    }
+    let mut rows = Columns::new(&header);
+    for node in nodes {
+        let seen = |ms: Option<i64>| ms.map_or_else(|| "never".to_owned(), |ms| age_at(now_ms, ms));
+        let blind = matches!(node.state.as_str(), "unreachable" | "unmanaged");
+        let findings = match node.findings {
+            // Of a silent node nothing is known, and nothing is claimed.
+            _ if blind => "?".to_owned(),
+            0 => "-".to_owned(),
+            n => n.to_string(),
+        };
+        let mut cells = vec![
+            node.name.clone(),
+            node.state.clone(),
+            services(node, blind),
+            findings,
+            or_dash(&node.agent_version),
+            seen(node.last_contact_ms),
+            seen(node.last_observation_ms),
+        ];
+        if detail == Detail::Wide {
+            let labels: BTreeMap<&String, &String> = node.labels.iter().collect();
+            let labels: Vec<String> = labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+            cells.extend([
+                or_dash(&labels.join(",")),
+                or_dash(&node.origins.join(",")),
+                node.certificate_not_after_ms.map_or_else(|| "-".to_owned(), rfc3339),
+            ]);
+        }
+        rows.row(cells);
+    }
+    format!("{}{}\n", rows.to_text(), summary(nodes))
+}
+
+fn services(node: &v1::Node, blind: bool) -> String {
+    let mark = if blind { "?" } else { "" };
+    let list: Vec<String> = node
+        .services
+        .iter()
+        .map(|s| format!("{} {}{mark}", s.service, if s.version.is_empty() { "-" } else { &s.version }))
+        .collect();
+    or_dash(&list.join(", "))
+}
+
+fn summary(nodes: &[v1::Node]) -> String {
+    let mut states: BTreeMap<&str, usize> = BTreeMap::new();
+    for node in nodes {
+        *states.entry(node.state.as_str()).or_default() += 1;
+    }
+    // Ready first, as the documentation shows; the others by name.
+    let ready = states.remove("ready").unwrap_or(0);
+    let mut parts = vec![format!("{ready} ready")];
+    parts.extend(states.iter().map(|(state, n)| format!("{n} {}", plain(state))));
+    format!("{}: {}", count(nodes.len(), "node"), parts.join(", "))
+}
+
+/// One node in full: both clocks, its services, its findings, its proofs.
+pub fn show(reply: &v1::GetNodeReply, now_ms: i64) -> String {
+    let node = reply.node.clone().unwrap_or_default();
+    let mut rows = Columns::new(&[]);
+    let mut line = |name: &str, value: String| rows.row([name.to_owned(), value]);
+    let ago = |ms: Option<i64>| {
+        ms.map_or_else(|| "never".to_owned(), |ms| format!("{} ({} ago)", rfc3339(ms), age(elapsed(now_ms, ms))))
+    };
+    let labels: BTreeMap<&String, &String> = node.labels.iter().collect();
+    line("name", node.name.clone());
+    line("state", node.state.clone());
+    line("labels", or_dash(&labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(" ")));
+    line("known from", or_dash(&node.origins.join(", ")));
+    line("agent", or_dash(&node.agent_version));
+    line("last contact", ago(node.last_contact_ms));
+    line("last observation", ago(node.last_observation_ms));
+    line(
+        "certificate",
+        format!(
+            "{} until {}",
+            or_dash(&node.certificate_serial),
+            node.certificate_not_after_ms.map_or_else(|| "-".to_owned(), rfc3339)
+        ),
+    );
+    let mut text = rows.to_rows("");
+    if !node.services.is_empty() {
+        let mut rows = Columns::new(&["SERVICE", "VERSION", "RELEASE", "STATE", "GRADE", "GENERATION", "DESIRED"]);
+        for s in &node.services {
+            let desired =
+                if s.desired_version.is_empty() { s.desired_release.clone() } else { s.desired_version.clone() };
+            rows.row([
+                s.service.clone(),
+                or_dash(&s.version),
+                or_dash(&s.release),
+                s.state.clone(),
+                or_dash(&s.grade),
+                s.generation.to_string(),
+                or_dash(&desired),
+            ]);
+        }
+        text.push('\n');
+        text += &rows.to_text();
+    }
+    if !reply.proofs.is_empty() {
+        text.push('\n');
+        text += &verify::proofs(&reply.proofs);
+    }
+    if !reply.findings.is_empty() {
+        text.push('\n');
+        text += &drift::findings(&reply.findings, now_ms);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::samples::START;
+
+    pub(crate) fn node(name: &str, state: &str, version: &str, findings: u32, seen_s: i64) -> v1::Node {
+        v1::Node {
+            name: name.into(),
+            state: state.into(),
+            labels: [("role".to_owned(), "web".to_owned())].into(),
+            origins: vec!["enrolled".into()],
+            agent_version: "0.1.0".into(),
+            last_contact_ms: Some(START - seen_s * 1_000),
+            last_observation_ms: Some(START - seen_s * 1_000 - 3_000),
+            services: vec![v1::NodeService {
+                service: "shop".into(),
+                version: version.into(),
+                ..v1::NodeService::default()
+            }],
+            findings,
+            ..v1::Node::default()
+        }
+    }
+
+    #[test]
+    fn what_a_silent_node_runs_is_marked_as_not_known() {
+        let mut unmanaged = node("db-01", "unmanaged", "", 1, 0);
+        unmanaged.services.clear();
+        unmanaged.last_contact_ms = None;
+        unmanaged.last_observation_ms = None;
+        unmanaged.agent_version = String::new();
+        let nodes = [
+            node("web-01", "ready", "2.3.1", 0, 2),
+            node("web-12", "drifted", "2.3.0", 2, 3),
+            node("web-31", "unreachable", "2.3.0", 1, 720),
+            unmanaged,
+        ];
+        assert_eq!(
+            list(&nodes, START, Detail::Brief),
+            "NAME    STATE        SERVICES     DRIFT  AGENT  SEEN   OBSERVED
+web-01  ready        shop 2.3.1   -      0.1.0  2s     5s
+web-12  drifted      shop 2.3.0   2      0.1.0  3s     6s
+web-31  unreachable  shop 2.3.0?  ?      0.1.0  12m    12m
+db-01   unmanaged    -            ?      -      never  never
+4 nodes: 1 ready, 1 drifted, 1 unmanaged, 1 unreachable
+"
+        );
+    }
+
+    #[test]
+    fn a_slow_local_clock_does_not_hide_silence() {
+        let nodes = [node("a", "ready", "1", 0, 0), node("b", "unreachable", "1", 0, 600)];
+        let now = now_for(&nodes, START - 3_600_000);
+        assert_eq!(age_at(now, nodes[1].last_contact_ms.unwrap_or_default()), "10m");
+    }
+}

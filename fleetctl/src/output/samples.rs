@@ -1,0 +1,147 @@
+//! Hand-made messages for the golden tests of this folder. Times are 2026-11-21, 09:14:03 UTC and after.
+#![allow(missing_docs)]
+
+use fleet_proto::v1;
+
+/// 2026-11-21T09:14:03Z.
+pub(crate) const START: i64 = 1_795_252_443_000;
+
+pub(crate) fn release(version: &str) -> v1::Release {
+    v1::Release {
+        id: "r-9f2c1e7ab310".into(),
+        service: "shop".into(),
+        version: version.into(),
+        bundle: "9f2c1e7ab310".repeat(5) + "abcd",
+        bundle_size: 31_000_000,
+        files: 3,
+        unpacked_size: 90_000_000,
+        created_at_ms: START,
+        created_by: "alice".into(),
+    }
+}
+
+pub(crate) fn node(name: &str, state: &str, detail: &str, holds: &str) -> v1::DeploymentNode {
+    v1::DeploymentNode {
+        node: name.into(),
+        state: state.into(),
+        detail: detail.into(),
+        grade: if matches!(state, "proven" | "verified") { "digest".into() } else { String::new() },
+        since_ms: START + 10_000,
+        holds: holds.into(),
+    }
+}
+
+/// Eight nodes in four segments; segment 2 of 4 is at work.
+pub(crate) fn rolling() -> v1::Deployment {
+    let segment = |state: &str, nodes: Vec<v1::DeploymentNode>| v1::DeploymentSegment {
+        nodes,
+        state: state.into(),
+        started_at_ms: None,
+        ended_at_ms: None,
+    };
+    let mut first = segment("baked", vec![node("n1", "proven", "", "2.3.1"), node("n2", "proven", "", "2.3.1")]);
+    first.started_at_ms = Some(START);
+    first.ended_at_ms = Some(START + 102_000);
+    let mut second = segment(
+        "rolling",
+        vec![node("n3", "proven", "", "2.3.1"), node("n4", "ordered", "probe: GET /healthz gives 503, try 4", "2.3.0")],
+    );
+    second.started_at_ms = Some(START + 102_000);
+    v1::Deployment {
+        id: "d-7k2m4".into(),
+        service: "shop".into(),
+        environment: "prod".into(),
+        release: Some(release("2.3.1")),
+        previous_version: "2.3.0".into(),
+        phase: "rolling".into(),
+        segment: Some(1),
+        segments: vec![
+            first,
+            second,
+            segment("pending", vec![node("n5", "pending", "", "2.3.0"), node("n6", "pending", "", "2.3.0")]),
+            segment("pending", vec![node("n7", "pending", "", "2.3.0"), node("n8", "pending", "", "2.3.0")]),
+        ],
+        absent: vec![],
+        outcome: String::new(),
+        exit_code: 0,
+        started_at_ms: START,
+        finished_at_ms: None,
+        started_by: "alice".into(),
+        message: String::new(),
+        waiting_on: "segment 2: proof from n4 (probe)".into(),
+        cause: String::new(),
+        unproven: vec![],
+        kind: "rollout".into(),
+        facts: 7,
+        max_failures: "0".into(),
+        bake_ms: 60_000,
+        on_failure: "rollback".into(),
+    }
+}
+
+/// The same, ended with `outcome`, every node in `state` holding `version`.
+pub(crate) fn finished(outcome: fleet::Outcome, state: &str, version: &str) -> v1::Deployment {
+    let mut deployment = rolling();
+    for segment in &mut deployment.segments {
+        for node in &mut segment.nodes {
+            *node = self::node(&node.node, state, "", version);
+        }
+    }
+    deployment.phase = "finished".into();
+    deployment.segment = None;
+    deployment.outcome = outcome.as_str().into();
+    deployment.exit_code = u32::from(outcome.exit_code());
+    deployment.finished_at_ms = Some(START + 338_000);
+    deployment.waiting_on = String::new();
+    deployment
+}
+
+pub(crate) fn fact(kind: &str, at_s: i64, segment: Option<u32>, node: &str, text: &str) -> v1::Fact {
+    v1::Fact { index: 0, at_ms: START + at_s * 1_000, kind: kind.into(), segment, node: node.into(), text: text.into() }
+}
+
+pub(crate) fn finding(node: &str, kind: &str, what: &str, expected: &str, found: &str, severity: &str) -> v1::Finding {
+    v1::Finding {
+        node: node.into(),
+        service: if kind == "unreachable" { String::new() } else { "shop".into() },
+        kind: kind.into(),
+        what: what.into(),
+        expected: expected.into(),
+        found: found.into(),
+        since_ms: START - 2 * 86_400_000,
+        severity: severity.into(),
+    }
+}
+
+/// Three of forty nodes drifted, one silent.
+pub(crate) fn drift() -> v1::DriftReport {
+    v1::DriftReport {
+        made_at_ms: START,
+        findings: vec![
+            finding("web-12", "file", "etc/shop.toml", "sha256 77c0", "sha256 e1b4", "warning"),
+            finding("web-12", "mode", "bin/shop", "0755", "0777", "warning"),
+            finding("web-22", "process", "pid 911", "r-51ab09c4e2f1 (2.3.0)", "r-4410ffe2aaaa (2.2.9)", "critical"),
+            finding("db-03", "missing", "lib/x.so", "sha256 1111", "", "warning"),
+            finding("web-31", "unreachable", "no contact", "", "", "critical"),
+        ],
+        nodes: 40,
+        compliant: 36,
+        drifted: 3,
+        unreachable: 1,
+        oldest_observation_ms: Some(12_000),
+        unobserved: vec![],
+    }
+}
+
+pub(crate) fn clean() -> v1::DriftReport {
+    v1::DriftReport {
+        made_at_ms: START,
+        findings: vec![],
+        nodes: 8,
+        compliant: 8,
+        drifted: 0,
+        unreachable: 0,
+        oldest_observation_ms: Some(2_000),
+        unobserved: vec![],
+    }
+}

@@ -1,0 +1,30 @@
+//! The rig of the end-to-end stories: whole fleets of real processes, started and broken from outside.
+//!
+//! Nothing here links the controller, the agent or `fleetctl`: a story sees what an operator sees (commands, exit
+//! codes, documents, HTTP answers, `/proc`, files). What a fleet must show is said by the stories in `tests/`.
+//!
+//! Environment: `FLEET_TESTS_NO_BUILD=1` uses the binaries that are there, `FLEET_TESTS_KEEP=1` leaves the folders of
+//! failed fleets, `FLEET_TESTS_SLACK=3` stretches the promised times on a slow machine.
+
+// A rig that cannot do its work must stop the test: every failure here is a panic with its reason.
+#![allow(clippy::unwrap_used)]
+
+pub mod archive;
+pub mod disk;
+pub mod fleet;
+pub mod output;
+pub mod ports;
+pub mod process;
+pub mod releases;
+pub mod strays;
+pub mod stream;
+pub mod wait;
+pub mod wire;
+pub mod witness;
+pub mod workspace;
+
+pub use fleet::{Fleet, Options, Store};
+pub use output::Output;
+pub use process::Proc;
+pub use wait::{PROMISE, promised, until};
+pub use witness::Witness;
