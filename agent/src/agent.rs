@@ -14,7 +14,7 @@ use crate::join::{self, JoinError};
 use crate::keeper::Tools;
 use crate::layout::{Layout, Lock, LockError};
 use crate::link::Line;
-use crate::machine;
+use crate::platform::linux::machine;
 use crate::node::Node;
 use crate::platform::{Observer, Supervisor};
 
@@ -59,7 +59,12 @@ pub enum AgentError {
 ///
 /// # Errors
 /// Why it could not begin; once it runs, it runs until told otherwise.
-pub async fn run(config: Config, supervisor: Arc<dyn Supervisor>, observer: Arc<dyn Observer>, stop: watch::Receiver<bool>) -> Result<(), AgentError> {
+pub async fn run(
+    config: Config,
+    supervisor: Arc<dyn Supervisor>,
+    observer: Arc<dyn Observer>,
+    stop: watch::Receiver<bool>,
+) -> Result<(), AgentError> {
     let layout = Layout::new(&config.state_dir);
     if !join::is_joined(&layout) {
         return Err(AgentError::NotJoined { controller: config.controller });
@@ -103,6 +108,7 @@ pub async fn run(config: Config, supervisor: Arc<dyn Supervisor>, observer: Arc<
 /// The directory and the system's answer.
 pub fn resolve_root(config: &mut Config) -> Result<(), FileError> {
     durable::make_directory(&config.services_root, 0o755)?;
-    config.services_root = config.services_root.canonicalize().map_err(FileError::at("resolve", &config.services_root))?;
+    config.services_root =
+        config.services_root.canonicalize().map_err(FileError::at("resolve", &config.services_root))?;
     Ok(())
 }

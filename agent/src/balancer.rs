@@ -120,7 +120,12 @@ impl Haproxy {
         used_cur(&answer, &self.config.backend, &self.config.server).ok_or_else(|| self.refused(command, &answer))
     }
 
-    async fn again(&self, deadline: Instant, error: BalancerError, progress: &(dyn Fn(String) + Sync)) -> Result<(), BalancerError> {
+    async fn again(
+        &self,
+        deadline: Instant,
+        error: BalancerError,
+        progress: &(dyn Fn(String) + Sync),
+    ) -> Result<(), BalancerError> {
         if Instant::now() >= deadline {
             return Err(error);
         }
@@ -222,7 +227,10 @@ mod tests {
         let rows = |used| format!("{HEADER}\n{}\n{}\n\n", row("n10", 7), row("n1", used));
         let (socket, asked) = scripted(vec!["\n".into(), rows(2), rows(1), rows(0)]).await;
         let told = Mutex::new(Vec::new());
-        assert_eq!(driver(&socket, 60_000).drain(&|text| told.lock().unwrap().push(text)).await.unwrap(), Drained::Empty);
+        assert_eq!(
+            driver(&socket, 60_000).drain(&|text| told.lock().unwrap().push(text)).await.unwrap(),
+            Drained::Empty
+        );
         assert_eq!(told.into_inner().unwrap(), ["2 connections left", "1 connections left"]);
         assert_eq!(asked.lock().unwrap()[..2], ["set server hello/n1 state drain", "show servers conn hello"]);
     }
@@ -236,7 +244,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_is_told_in_the_balancers_words() {
-        let (socket, asked) = scripted(vec!["No such server.\n\n".into(), "\n".into(), "Can't find backend.\n".into()]).await;
+        let (socket, asked) =
+            scripted(vec!["No such server.\n\n".into(), "\n".into(), "Can't find backend.\n".into()]).await;
         let driver = driver(&socket, 60_000);
         let error = driver.drain(&|_| {}).await.unwrap_err();
         assert!(matches!(&error, BalancerError::Refused { answer, .. } if answer == "No such server."), "{error}");

@@ -15,7 +15,7 @@ use crate::agent;
 use crate::config::{Config, DEFAULT_PATH, DEFAULT_STATE};
 use crate::join::{self, Joined, Joining, TokenSource};
 use crate::layout::Layout;
-use crate::machine;
+use crate::platform::linux::machine;
 use crate::platform::linux::{LinuxObserver, LinuxSupervisor};
 use crate::status::AgentStatus;
 
@@ -127,14 +127,29 @@ async fn join_fleet(args: JoinArgs) -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(CONFIG, &error.into()),
     };
-    let name = args.name.or_else(|| config.as_ref().and_then(|config| config.node.clone())).or_else(|| machine::host_name().and_then(|name| name.parse().ok()));
+    let name = args
+        .name
+        .or_else(|| config.as_ref().and_then(|config| config.node.clone()))
+        .or_else(|| machine::host_name().and_then(|name| name.parse().ok()));
     let Some(name) = name else {
         return fail(USAGE, &anyhow::anyhow!("this machine has no usable host name; give one with --name"));
     };
-    let state = args.state_dir.or_else(|| config.as_ref().map(|config| config.state_dir.clone())).unwrap_or_else(|| DEFAULT_STATE.into());
-    let controller_name = args.controller_name.or_else(|| config.map(|config| config.controller_name)).unwrap_or_else(|| host_of(&args.controller));
+    let state = args
+        .state_dir
+        .or_else(|| config.as_ref().map(|config| config.state_dir.clone()))
+        .unwrap_or_else(|| DEFAULT_STATE.into());
+    let controller_name = args
+        .controller_name
+        .or_else(|| config.map(|config| config.controller_name))
+        .unwrap_or_else(|| host_of(&args.controller));
     let token = if args.token_file == Path::new("-") { TokenSource::Stdin } else { TokenSource::File(args.token_file) };
-    let joining = Joining { controller: args.controller, controller_name, token, name, labels: args.labels.into_iter().collect::<BTreeMap<_, _>>() };
+    let joining = Joining {
+        controller: args.controller,
+        controller_name,
+        token,
+        name,
+        labels: args.labels.into_iter().collect::<BTreeMap<_, _>>(),
+    };
     match join::join(&Layout::new(&state), &joining).await {
         Ok(Joined::Now { name }) => {
             say(&format!("{name} has joined the fleet of {}.\nNext: fleet-agent run", joining.controller));
@@ -167,9 +182,12 @@ fn run(runtime: &tokio::runtime::Runtime, path: &Path) -> ExitCode {
         }
         match agent::run(config, Arc::new(supervisor), Arc::new(observer), stopping).await {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error @ (agent::AgentError::NotJoined { .. } | agent::AgentError::OtherName { .. } | agent::AgentError::NoSuchUser(_) | agent::AgentError::Identity(_))) => {
-                fail(CONFIG, &error.into())
-            }
+            Err(
+                error @ (agent::AgentError::NotJoined { .. }
+                | agent::AgentError::OtherName { .. }
+                | agent::AgentError::NoSuchUser(_)
+                | agent::AgentError::Identity(_)),
+            ) => fail(CONFIG, &error.into()),
             Err(error) => fail(1, &error.into()),
         }
     })
@@ -231,7 +249,8 @@ fn host_of(address: &str) -> String {
 }
 
 fn log_to_stderr() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("FLEET_AGENT_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let filter = tracing_subscriber::EnvFilter::try_from_env("FLEET_AGENT_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
 }

@@ -126,7 +126,8 @@ impl Config {
     /// # Errors
     /// The file, the key, and what to write instead.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })?;
         Self::parse(path, &text)
     }
 
@@ -135,7 +136,8 @@ impl Config {
     /// # Errors
     /// As [`Self::load`].
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let config: Self = toml::from_str(text).map_err(|cause| ConfigError::Malformed { path: path.to_owned(), cause: Box::new(cause) })?;
+        let config: Self = toml::from_str(text)
+            .map_err(|cause| ConfigError::Malformed { path: path.to_owned(), cause: Box::new(cause) })?;
         config.check().map_err(|(key, reason)| ConfigError::Value { path: path.to_owned(), key, reason })?;
         Ok(config)
     }
@@ -147,7 +149,10 @@ impl Config {
 
     fn check(&self) -> Result<(), (&'static str, String)> {
         if self.controller.rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err()) {
-            return Err(("controller", format!("'{}' is not host:port, such as controller.example.com:7443", self.controller)));
+            return Err((
+                "controller",
+                format!("'{}' is not host:port, such as controller.example.com:7443", self.controller),
+            ));
         }
         for (key, path) in [("state_dir", &self.state_dir), ("services_root", &self.services_root)] {
             if !path.is_absolute() {
@@ -155,10 +160,17 @@ impl Config {
             }
         }
         if self.state_dir.starts_with(&self.services_root) && self.state_dir != self.services_root {
-            let inside = self.state_dir.strip_prefix(&self.services_root).map(|rest| rest.components().count()).unwrap_or_default();
+            let inside = self
+                .state_dir
+                .strip_prefix(&self.services_root)
+                .map(|rest| rest.components().count())
+                .unwrap_or_default();
             // One level down it would be taken for a service's root and watched as such.
             if inside > 1 {
-                return Err(("state_dir", "it lies inside a service's directory; put it outside services_root".to_owned()));
+                return Err((
+                    "state_dir",
+                    "it lies inside a service's directory; put it outside services_root".to_owned(),
+                ));
             }
         }
         if self.keep_releases < 2 {
@@ -172,18 +184,36 @@ impl Config {
         }
         for name in self.environment.keys() {
             if name.is_empty() || name.contains(['=', '\0']) || name.starts_with("FLEET_") {
-                return Err(("environment", format!("'{}' is not a name for a variable of a service (FLEET_ is reserved)", name.escape_default())));
+                return Err((
+                    "environment",
+                    format!(
+                        "'{}' is not a name for a variable of a service (FLEET_ is reserved)",
+                        name.escape_default()
+                    ),
+                ));
             }
         }
         if let Some(BalancerConfig { haproxy, .. }) = &self.balancer {
             // These words become part of a command line of HAProxy, where ';' and blanks separate.
-            for (key, word) in [("balancer.haproxy.backend", &haproxy.backend), ("balancer.haproxy.server", &haproxy.server)] {
-                if word.is_empty() || !word.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':')) {
-                    return Err((key, format!("'{}' has characters HAProxy does not allow in a name", word.escape_default())));
+            for (key, word) in
+                [("balancer.haproxy.backend", &haproxy.backend), ("balancer.haproxy.server", &haproxy.server)]
+            {
+                if word.is_empty()
+                    || !word.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':'))
+                {
+                    return Err((
+                        key,
+                        format!("'{}' has characters HAProxy does not allow in a name", word.escape_default()),
+                    ));
                 }
             }
-            if !haproxy.socket.starts_with('/') && haproxy.socket.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
-                return Err(("balancer.haproxy.socket", format!("'{}' is neither host:port nor an absolute path", haproxy.socket)));
+            if !haproxy.socket.starts_with('/')
+                && haproxy.socket.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err())
+            {
+                return Err((
+                    "balancer.haproxy.socket",
+                    format!("'{}' is neither host:port nor an absolute path", haproxy.socket),
+                ));
             }
         }
         Ok(())
@@ -272,8 +302,16 @@ mod tests {
             (&format!("{ok}scope = \"all\""), "machine"),
             (&format!("{ok}node = \"../x\""), "node"),
             (&format!("{ok}environment = {{ FLEET_RELEASE = \"x\" }}"), "FLEET_"),
-            (&format!("{ok}balancer = {{ haproxy = {{ socket = \"x\", backend = \"b\", server = \"s\" }} }}"), "socket"),
-            (&format!("{ok}balancer = {{ haproxy = {{ socket = \"/x\", backend = \"b;shutdown\", server = \"s\" }} }}"), "backend"),
+            (
+                &format!("{ok}balancer = {{ haproxy = {{ socket = \"x\", backend = \"b\", server = \"s\" }} }}"),
+                "socket",
+            ),
+            (
+                &format!(
+                    "{ok}balancer = {{ haproxy = {{ socket = \"/x\", backend = \"b;shutdown\", server = \"s\" }} }}"
+                ),
+                "backend",
+            ),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains("agent.toml") && error.contains(named), "{text}: {error}");

@@ -54,7 +54,8 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 /// # Errors
 /// As [`write`].
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), FileError> {
-    let mut bytes = serde_json::to_vec_pretty(value).map_err(io::Error::other).map_err(FileError::at("encode", path))?;
+    let mut bytes =
+        serde_json::to_vec_pretty(value).map_err(io::Error::other).map_err(FileError::at("encode", path))?;
     bytes.push(b'\n');
     write(path, &bytes)
 }

@@ -42,7 +42,12 @@ pub fn environment(run: &Run, node: &BTreeMap<String, String>) -> BTreeMap<Strin
 ///
 /// # Errors
 /// A variable that nobody sets, or a command that is empty.
-pub fn prepare(run: &Run, node: &BTreeMap<String, String>, service_user: Option<&str>, rights: Rights) -> Result<Prepared, String> {
+pub fn prepare(
+    run: &Run,
+    node: &BTreeMap<String, String>,
+    service_user: Option<&str>,
+    rights: Rights,
+) -> Result<Prepared, String> {
     let environment = environment(run, node);
     let command = run.command.iter().map(|word| expand(word, &environment)).collect::<Result<Vec<_>, _>>()?;
     if command.is_empty() {
@@ -75,7 +80,13 @@ pub fn expand(text: &str, environment: &BTreeMap<String, String>) -> Result<Stri
         let after = &rest[at + 2..];
         let end = after.find('}').ok_or_else(|| format!("'{}' has a ${{ without its }}", text.escape_default()))?;
         let name = &after[..end];
-        let value = environment.get(name).ok_or_else(|| format!("'{}' needs the variable {}, which neither the release nor agent.toml sets", text.escape_default(), name.escape_default()))?;
+        let value = environment.get(name).ok_or_else(|| {
+            format!(
+                "'{}' needs the variable {}, which neither the release nor agent.toml sets",
+                text.escape_default(),
+                name.escape_default()
+            )
+        })?;
         out.push_str(value);
         rest = &after[end + 1..];
     }
@@ -90,13 +101,20 @@ mod tests {
     use fleet::Millis;
 
     fn run(command: &[&str], user: Option<&str>) -> Run {
-        Run { command: command.iter().map(ToString::to_string).collect(), environment: BTreeMap::from([("A".into(), "1".into()), ("PORT".into(), "1".into())]), user: user.map(Into::into), stop_timeout: Millis(1) }
+        Run {
+            command: command.iter().map(ToString::to_string).collect(),
+            environment: BTreeMap::from([("A".into(), "1".into()), ("PORT".into(), "1".into())]),
+            user: user.map(Into::into),
+            stop_timeout: Millis(1),
+        }
     }
 
     #[test]
     fn variables_are_replaced_and_never_guessed() {
         let node = BTreeMap::from([("PORT".to_owned(), "18081".to_owned())]);
-        let prepared = prepare(&run(&["bin/x", "--port=${PORT}", "${A}${A}", "$${A}", "$5"], None), &node, None, Rights::Ordinary).unwrap();
+        let prepared =
+            prepare(&run(&["bin/x", "--port=${PORT}", "${A}${A}", "$${A}", "$5"], None), &node, None, Rights::Ordinary)
+                .unwrap();
         assert_eq!(prepared.command, ["bin/x", "--port=18081", "11", "${A}", "$5"]);
         assert_eq!(prepared.environment["PORT"], "18081", "the node gives the port");
         for bad in ["${B}", "${A"] {
@@ -107,7 +125,9 @@ mod tests {
 
     #[test]
     fn nobody_becomes_root_by_default() {
-        let user = |release: Option<&str>, node: Option<&str>, rights| prepare(&run(&["x"], release), &BTreeMap::new(), node, rights).unwrap().user;
+        let user = |release: Option<&str>, node: Option<&str>, rights| {
+            prepare(&run(&["x"], release), &BTreeMap::new(), node, rights).unwrap().user
+        };
         assert_eq!(user(None, None, Rights::Root).as_deref(), Some("nobody"));
         assert_eq!(user(None, Some("svc"), Rights::Root).as_deref(), Some("svc"));
         assert_eq!(user(Some("root"), Some("svc"), Rights::Root).as_deref(), Some("root"), "named by the release");

@@ -71,7 +71,13 @@ impl Keeper {
         Ok(Scene { current, running, supply, answer, traffic })
     }
 
-    async fn supply(&self, release: &ReleaseId, bundle: &Digest, size: u64, current: Option<&ReleaseId>) -> Result<Supply, Halt> {
+    async fn supply(
+        &self,
+        release: &ReleaseId,
+        bundle: &Digest,
+        size: u64,
+        current: Option<&ReleaseId>,
+    ) -> Result<Supply, Halt> {
         if let Some(descriptor) = self.releases.descriptor(release).map_err(Failure::at("stage"))? {
             if current == Some(release) {
                 return Ok(Supply::Staged);
@@ -111,7 +117,8 @@ impl Keeper {
 
     async fn stage(&mut self, step: &Step, way: Way, release: &ReleaseId, bundle: &Digest) -> Result<(), Halt> {
         self.intend(step, way)?;
-        let (releases, id, digest, file) = (self.releases.clone(), release.clone(), *bundle, self.tools.layout.bundle(bundle));
+        let (releases, id, digest, file) =
+            (self.releases.clone(), release.clone(), *bundle, self.tools.layout.bundle(bundle));
         let staged = blocking("stage", move || releases.stage(&id, &file, &digest)).await?;
         if let Err(error) = staged {
             // Whatever is wrong with it, the next order fetches it again.
@@ -149,11 +156,20 @@ impl Keeper {
 
     async fn stop(&mut self, step: &Step, way: Way) -> Result<(), Halt> {
         self.intend(step, way)?;
-        let timeout = self.record.running.as_ref().map(|running| &running.release).or(self.record.live.as_ref()).and_then(|release| self.describe(release)).map_or(DEFAULT_STOP_TIMEOUT, |descriptor| descriptor.run.stop_timeout);
+        let timeout = self
+            .record
+            .running
+            .as_ref()
+            .map(|running| &running.release)
+            .or(self.record.live.as_ref())
+            .and_then(|release| self.describe(release))
+            .map_or(DEFAULT_STOP_TIMEOUT, |descriptor| descriptor.run.stop_timeout);
         let stopped = self.tools.supervisor.stop(self.releases.place(), self.record.running.as_ref(), timeout).await;
         match stopped {
             Ok(stopped) if stopped.killed.is_empty() => {}
-            Ok(stopped) => tracing::warn!(service = %self.releases.place().service, killed = ?stopped.killed, "these did not stop within {timeout} and were killed"),
+            Ok(stopped) => {
+                tracing::warn!(service = %self.releases.place().service, killed = ?stopped.killed, "these did not stop within {timeout} and were killed")
+            }
             Err(error) => return Err(failed(step, error.to_string())),
         }
         self.record.running = None;
@@ -179,9 +195,17 @@ impl Keeper {
     }
 
     async fn start(&mut self, order: &Order, step: &Step, way: Way, release: &ReleaseId) -> Result<(), Halt> {
-        let descriptor = self.describe(release).ok_or_else(|| failed(step, format!("release {release} is not on this node's disk")))?;
+        let descriptor = self
+            .describe(release)
+            .ok_or_else(|| failed(step, format!("release {release} is not on this node's disk")))?;
         let config = &self.tools.config;
-        let prepared = environment::prepare(&descriptor.run, &config.environment, config.service_user.as_deref(), self.tools.rights).map_err(|reason| failed(step, reason))?;
+        let prepared = environment::prepare(
+            &descriptor.run,
+            &config.environment,
+            config.service_user.as_deref(),
+            self.tools.rights,
+        )
+        .map_err(|reason| failed(step, reason))?;
         self.intend(step, way)?;
         self.tools.points.pass("start.intended")?;
         self.log_from = self.log.rotate();
@@ -216,7 +240,9 @@ impl Keeper {
         let Some(running) = self.record.running.clone() else {
             return Err(failed(step, "the main process has ended".to_owned()));
         };
-        let descriptor = self.describe(&running.release).ok_or_else(|| failed(step, format!("release {} is not on this node's disk", running.release)))?;
+        let descriptor = self
+            .describe(&running.release)
+            .ok_or_else(|| failed(step, format!("release {} is not on this node's disk", running.release)))?;
         let answering = self.answering(&descriptor, step, way);
         let supervisor = self.tools.supervisor.clone();
         let gone = supervisor.gone(&running);
@@ -265,7 +291,10 @@ impl Keeper {
                 return self.still_alive();
             }
             if Instant::now() >= deadline {
-                return Err(format!("not healthy within {}: {in_a_row} good answers in a row of {} wanted", probe.timeout, probe.successes));
+                return Err(format!(
+                    "not healthy within {}: {in_a_row} good answers in a row of {} wanted",
+                    probe.timeout, probe.successes
+                ));
             }
             tokio::time::sleep(probe.interval.to_std()).await;
         }
@@ -356,7 +385,7 @@ impl Keeper {
         let mut waited = Waited::NotAtAll;
         loop {
             let wish = self.wish.borrow_and_update().clone();
-            if is_newer(&wish, order) {
+            if is_newer(&wish, order) || self.wish.has_changed().is_err() {
                 return Err(Halt::Superseded);
             }
             self.record.permit = wish.permit.clone().or(self.record.permit.take());
@@ -394,7 +423,11 @@ fn is_newer(wish: &Wish, order: &Order) -> bool {
 }
 
 /// Does `work` unless a newer order comes first.
-async fn until_newer<T>(mut wish: watch::Receiver<Wish>, order: &Order, work: impl Future<Output = T>) -> Result<T, Halt> {
+async fn until_newer<T>(
+    mut wish: watch::Receiver<Wish>,
+    order: &Order,
+    work: impl Future<Output = T>,
+) -> Result<T, Halt> {
     tokio::select! {
         biased;
         _ = wish.wait_for(|wish| is_newer(wish, order)) => Err(Halt::Superseded),
@@ -403,7 +436,9 @@ async fn until_newer<T>(mut wish: watch::Receiver<Wish>, order: &Order, work: im
 }
 
 async fn blocking<T: Send + 'static>(step: &'static str, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Halt> {
-    tokio::task::spawn_blocking(work).await.map_err(|stopped| Halt::Failed(Failure { step, reason: stopped.to_string() }))
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|stopped| Halt::Failed(Failure { step, reason: stopped.to_string() }))
 }
 
 fn tolerate(result: Result<(), String>, step: &Step, way: Way) -> Result<(), Halt> {

@@ -103,7 +103,7 @@ impl FailPoints {
             Some(Action::Stop) => Err(Interrupted),
             Some(Action::Kill) => {
                 #[cfg(debug_assertions)]
-                crate::machine::die();
+                crate::platform::linux::machine::die();
                 #[cfg(not(debug_assertions))]
                 Ok(())
             }

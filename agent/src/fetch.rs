@@ -13,7 +13,7 @@ use tokio_stream::{Stream, StreamExt};
 use crate::backoff::Backoff;
 use crate::durable::{self, FileError};
 use crate::layout::Layout;
-use crate::machine;
+use crate::platform::linux::machine;
 
 /// Space left untouched beyond the bundle, in bytes: orders, records and journals must still be writable (I12).
 pub const MARGIN: u64 = 4 << 20;
@@ -53,7 +53,9 @@ pub enum FetchError {
         free: u64,
     },
     /// It arrived whole and wrong, again and again.
-    #[error("the controller sent {tries} times something else than {expected}, last {found}: its copy is damaged, create the release again")]
+    #[error(
+        "the controller sent {tries} times something else than {expected}, last {found}: its copy is damaged, create the release again"
+    )]
     Mismatch {
         /// What was asked for.
         expected: Digest,
@@ -74,7 +76,13 @@ pub enum FetchError {
 ///
 /// # Errors
 /// What trying again cannot mend.
-pub async fn fetch(source: &dyn Source, layout: &Layout, bundle: &Digest, size: u64, progress: &(dyn Fn(String) + Sync)) -> Result<PathBuf, FetchError> {
+pub async fn fetch(
+    source: &dyn Source,
+    layout: &Layout,
+    bundle: &Digest,
+    size: u64,
+    progress: &(dyn Fn(String) + Sync),
+) -> Result<PathBuf, FetchError> {
     let (target, part) = (layout.bundle(bundle), layout.partial(bundle));
     if std::fs::metadata(&target).is_ok_and(|found| found.len() == size) {
         return Ok(target);
@@ -141,7 +149,14 @@ enum Interruption {
     File(FileError),
 }
 
-async fn receive(source: &dyn Source, part: &Path, bundle: &Digest, offset: u64, size: u64, progress: &(dyn Fn(String) + Sync)) -> Result<(), Interruption> {
+async fn receive(
+    source: &dyn Source,
+    part: &Path,
+    bundle: &Digest,
+    offset: u64,
+    size: u64,
+    progress: &(dyn Fn(String) + Sync),
+) -> Result<(), Interruption> {
     let failed = |what| move |cause| Interruption::File(FileError::at(what, part)(cause));
     let mut chunks = source.open(bundle, offset).await.map_err(|error| Interruption::Link(error.0))?;
     let mut file = OpenOptions::new().append(true).create(true).open(part).map_err(failed("open"))?;

@@ -116,9 +116,12 @@ pub async fn join(layout: &Layout, joining: &Joining) -> Result<Joined, JoinErro
         labels: joining.labels.clone().into_iter().collect(),
     };
     let reply = EnrolmentClient::new(channel).join(request).await;
-    let reply = reply.map_err(|status| JoinError::Refused { name: joining.name.clone(), reason: status.message().to_owned() })?.into_inner();
+    let reply = reply
+        .map_err(|status| JoinError::Refused { name: joining.name.clone(), reason: status.message().to_owned() })?
+        .into_inner();
     // The authority is the one that the connection proved, whatever the answer says of it.
-    let ca_pem = dialer.ca_pem().ok_or_else(|| JoinError::Answer("it did not show its authority".to_owned()))?.to_owned();
+    let ca_pem =
+        dialer.ca_pem().ok_or_else(|| JoinError::Answer("it did not show its authority".to_owned()))?.to_owned();
     let name = node_name(&reply.certificate_pem)?;
     if name != reply.name {
         return Err(JoinError::Answer(format!("it says {} and certifies {name}", reply.name.escape_default())));
@@ -151,7 +154,10 @@ pub fn is_joined(layout: &Layout) -> bool {
 fn node_name(certificate: &str) -> Result<String, JoinError> {
     let certificate = Certificate::from_pem(certificate)?;
     if certificate.identity.role() != Role::Node {
-        return Err(JoinError::Answer(format!("its certificate is for {}, not for a node; a token for nodes is needed", certificate.identity)));
+        return Err(JoinError::Answer(format!(
+            "its certificate is for {}, not for a node; a token for nodes is needed",
+            certificate.identity
+        )));
     }
     Ok(certificate.identity.name().to_owned())
 }
@@ -176,10 +182,15 @@ fn read_token(source: &TokenSource) -> Result<String, JoinError> {
     let mut text = String::new();
     match source {
         TokenSource::Stdin => {
-            std::io::stdin().take(LONGEST_TOKEN).read_to_string(&mut text).map_err(unreadable(Path::new("standard input")))?;
+            std::io::stdin()
+                .take(LONGEST_TOKEN)
+                .read_to_string(&mut text)
+                .map_err(unreadable(Path::new("standard input")))?;
         }
         TokenSource::File(path) => {
-            std::fs::File::open(path).and_then(|file| file.take(LONGEST_TOKEN).read_to_string(&mut text)).map_err(unreadable(path))?;
+            std::fs::File::open(path)
+                .and_then(|file| file.take(LONGEST_TOKEN).read_to_string(&mut text))
+                .map_err(unreadable(path))?;
         }
     }
     Ok(text)

@@ -88,7 +88,8 @@ impl Journal {
     /// The file and the line that cannot be read: guessing what was under way could start old code.
     pub fn open(path: &Path) -> Result<Self, FileError> {
         let mut options = OpenOptions::new();
-        let file = options.read(true).append(true).create(true).mode(0o600).open(path).map_err(FileError::at("open", path))?;
+        let file =
+            options.read(true).append(true).create(true).mode(0o600).open(path).map_err(FileError::at("open", path))?;
         if let Some(directory) = path.parent() {
             durable::sync_directory(directory).map_err(FileError::at("sync", directory))?;
         }
@@ -101,7 +102,10 @@ impl Journal {
         let mut journal = Self { file, path: path.to_owned(), attempt: None, open: None };
         for (number, line) in bytes[..whole].split(|&b| b == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
             let entry = serde_json::from_slice(line).map_err(|cause| {
-                FileError::at("understand", path)(io::Error::other(format!("line {}: {cause}; the service is left as it is, move the file away to go on", number + 1)))
+                FileError::at("understand", path)(io::Error::other(format!(
+                    "line {}: {cause}; the service is left as it is, move the file away to go on",
+                    number + 1
+                )))
             })?;
             journal.fold(&entry);
         }
@@ -123,7 +127,8 @@ impl Journal {
     /// # Errors
     /// The file and the system's answer. Nothing may be done on the strength of the entry then.
     pub fn append(&mut self, entry: &Entry) -> Result<(), FileError> {
-        let mut line = serde_json::to_vec(entry).map_err(io::Error::other).map_err(FileError::at("encode", &self.path))?;
+        let mut line =
+            serde_json::to_vec(entry).map_err(io::Error::other).map_err(FileError::at("encode", &self.path))?;
         line.push(b'\n');
         let before = self.file.metadata().map_err(FileError::at("look at", &self.path))?.len();
         let write = self.file.write_all(&line).and_then(|()| self.file.sync_data());
@@ -150,7 +155,12 @@ impl Journal {
         match entry {
             Entry::Begun { generation, from, to } => {
                 self.open = None;
-                self.attempt = Some(Attempt { generation: *generation, from: from.clone(), to: to.clone(), direction: Direction::Forward });
+                self.attempt = Some(Attempt {
+                    generation: *generation,
+                    from: from.clone(),
+                    to: to.clone(),
+                    direction: Direction::Forward,
+                });
             }
             Entry::Intends { step } => self.open = Some(step.clone()),
             Entry::Did { .. } => self.open = None,
@@ -194,7 +204,11 @@ mod tests {
         for (n, entry) in story().into_iter().enumerate() {
             journal.append(&entry).unwrap();
             let again = Journal::open(&path).unwrap();
-            assert_eq!((again.attempt(), again.open_step()), (journal.attempt(), journal.open_step()), "after line {n}");
+            assert_eq!(
+                (again.attempt(), again.open_step()),
+                (journal.attempt(), journal.open_step()),
+                "after line {n}"
+            );
         }
         assert!(matches!(journal.attempt().unwrap().direction, Direction::Back { .. }));
         assert_eq!(journal.open_step(), Some(&Step::Stop));

@@ -189,7 +189,15 @@ impl Keeper {
         let journal = Journal::open(&tools.layout.journal(&order.service))?;
         let known = releases.known()?;
         let progress = Progress::Working { step: "wait".to_owned(), detail: "the agent has just started".to_owned() };
-        let status = Status { generation: order.generation, progress, health: Health::Unknown, running: None, live: None, activated: None, known };
+        let status = Status {
+            generation: order.generation,
+            progress,
+            health: Health::Unknown,
+            running: None,
+            live: None,
+            activated: None,
+            known,
+        };
         let (status, receiver) = watch::channel(status);
         let log = ServiceLog::new(releases.own_files());
         let mut keeper = Self {
@@ -218,18 +226,25 @@ impl Keeper {
     pub async fn run(mut self) -> Result<(), Interrupted> {
         loop {
             let wish = self.wish.borrow_and_update().clone();
-            if wish.agent == AgentState::Stopping {
+            if wish.agent == AgentState::Stopping || self.wish.has_changed().is_err() {
+                // Told to stop, or nobody is left who could tell anything.
                 return Ok(());
             }
             self.note_permit(&wish);
             self.at = wish.order.generation;
             let unsettled = self.record.outcome(wish.order.generation).is_none();
-            let end = if unsettled && self.permission(&wish) == Permission::Granted { self.carry_out(&wish.order).await } else { self.keep(&wish).await };
+            let end = if unsettled && self.permission(&wish) == Permission::Granted {
+                self.carry_out(&wish.order).await
+            } else {
+                self.keep(&wish).await
+            };
             match end {
                 Ok(()) | Err(Halt::Superseded) => {}
                 Err(Halt::Interrupted) => return Err(Interrupted),
                 // Both catch their own failures; what is left is told and tried again with the next event.
-                Err(Halt::Failed(failure)) => tracing::error!(service = %wish.order.service, step = failure.step, "{}", failure.reason),
+                Err(Halt::Failed(failure)) => {
+                    tracing::error!(service = %wish.order.service, step = failure.step, "{}", failure.reason)
+                }
             }
         }
     }
@@ -294,7 +309,14 @@ impl Keeper {
 
     /// Notes a start in the log of starts.
     pub(crate) fn note_start(&self, generation: Generation, running: &Running, cause: Cause) {
-        let start = Start { time: clock::now_text(), generation, release: running.release.clone(), pid: running.pid, start_ticks: running.start_ticks, cause };
+        let start = Start {
+            time: clock::now_text(),
+            generation,
+            release: running.release.clone(),
+            pid: running.pid,
+            start_ticks: running.start_ticks,
+            cause,
+        };
         if let Err(error) = self.log.note(&start) {
             tracing::warn!("{error}");
         }
@@ -309,7 +331,9 @@ impl Keeper {
             && let Some(found) = self.find_started(&release)
         {
             tracing::info!(%service, pid = found.pid, %release, "found the process that was started before the agent ended");
-            let cause = self.journal.attempt().map_or(Cause::Crash, |attempt| if attempt.direction == Direction::Forward { Cause::Order } else { Cause::Undo });
+            let cause = self.journal.attempt().map_or(Cause::Crash, |attempt| {
+                if attempt.direction == Direction::Forward { Cause::Order } else { Cause::Undo }
+            });
             self.note_start(generation, &found, cause);
             self.record.running = Some(found);
             self.record.answered = false;
@@ -350,13 +374,21 @@ impl Keeper {
         let known = Known::default();
         let seen = self.tools.observer.look(&Look { place, held: None, running: None, known: &known, activated: None });
         let now = self.tools.now();
-        let mut marked = seen.inspect_err(|cause| tracing::error!("cannot look for a started process: {cause}")).ok()?.processes;
+        let mut marked =
+            seen.inspect_err(|cause| tracing::error!("cannot look for a started process: {cause}")).ok()?.processes;
         marked.retain(|process| process.marker.as_ref() == Some(release));
         marked.sort_by_key(|process| std::cmp::Reverse(process.age));
         marked.into_iter().find_map(|process| {
             let about = now.ticks.saturating_sub(process.age.0 / 10);
-            let at = |start_ticks| Running { pid: process.pid, start_ticks, boot_id: now.boot_id.clone(), release: release.clone() };
-            (about.saturating_sub(SLACK)..=about + SLACK).map(at).find(|candidate| self.tools.supervisor.is_running(candidate))
+            let at = |start_ticks| Running {
+                pid: process.pid,
+                start_ticks,
+                boot_id: now.boot_id.clone(),
+                release: release.clone(),
+            };
+            (about.saturating_sub(SLACK)..=about + SLACK)
+                .map(at)
+                .find(|candidate| self.tools.supervisor.is_running(candidate))
         })
     }
 
@@ -381,7 +413,11 @@ impl Keeper {
                 {
                     fetch::forget(&self.tools.layout, bundle);
                 }
-                let begun = Entry::Begun { generation: order.generation, from: self.record.held.clone(), to: order.hold.clone() };
+                let begun = Entry::Begun {
+                    generation: order.generation,
+                    from: self.record.held.clone(),
+                    to: order.hold.clone(),
+                };
                 if let Err(error) = self.journal.append(&begun) {
                     return self.settle(order, Outcome::Failed { step: "fetch".to_owned(), reason: error.to_string() });
                 }
@@ -395,7 +431,9 @@ impl Keeper {
                 Ok(()) => self.settle(order, Outcome::Held),
                 Err(Halt::Failed(Failure { step, reason })) => {
                     tracing::error!(service = %order.service, generation = %order.generation, step, "the order failed: {reason}");
-                    if let Err(error) = self.journal.append(&Entry::TurnedBack { name: step.to_owned(), reason: reason.clone() }) {
+                    if let Err(error) =
+                        self.journal.append(&Entry::TurnedBack { name: step.to_owned(), reason: reason.clone() })
+                    {
                         tracing::error!("{error}");
                     }
                     self.tools.points.pass("turn.after")?;
@@ -443,7 +481,8 @@ impl Keeper {
             fetch::forget(&self.tools.layout, bundle);
         }
         let held = self.record.held.as_ref().and_then(Hold::release).cloned();
-        let needed: Vec<&ReleaseId> = self.record.live.iter().chain(held.iter()).collect::<std::collections::BTreeSet<_>>().into_iter().collect();
+        let needed: Vec<&ReleaseId> =
+            self.record.live.iter().chain(held.iter()).collect::<std::collections::BTreeSet<_>>().into_iter().collect();
         self.releases.prune(self.tools.config.keep_releases, &needed);
         self.tools.points.pass("settle.after")?;
         Ok(())

@@ -26,7 +26,14 @@ impl Layout {
     /// # Errors
     /// The directory that could not be made.
     pub fn make(&self) -> Result<(), FileError> {
-        for directory in [self.root.clone(), self.identity(), self.orders(), self.directory("journal"), self.directory("services"), self.bundles()] {
+        for directory in [
+            self.root.clone(),
+            self.identity(),
+            self.orders(),
+            self.directory("journal"),
+            self.directory("services"),
+            self.bundles(),
+        ] {
             durable::make_directory(&directory, 0o700)?;
         }
         Ok(())
@@ -114,7 +121,13 @@ impl Lock {
     /// That another agent has it, or the system's answer.
     pub fn take(layout: &Layout) -> Result<Self, LockError> {
         let path = layout.directory("lock");
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(FileError::at("open", &path))?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(FileError::at("open", &path))?;
         for _ in 0..LOCK_TRIES {
             match file.try_lock() {
                 Ok(()) => return Ok(Self { _file: file }),

@@ -20,7 +20,6 @@ pub mod journal;
 pub mod keeper;
 pub mod layout;
 pub mod link;
-pub mod machine;
 pub mod node;
 pub mod observe;
 pub mod orders;

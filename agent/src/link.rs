@@ -82,7 +82,9 @@ impl Line {
                 End::Refused(reason) => {
                     // Half to all of it: jitter, but never a hurry.
                     let pause = REFUSED_PAUSE / 2 + refusals.next() / 2;
-                    tracing::error!("the controller refuses this agent: {reason}; services keep running, again in {pause:?}");
+                    tracing::error!(
+                        "the controller refuses this agent: {reason}; services keep running, again in {pause:?}"
+                    );
                     pause
                 }
             };
@@ -106,7 +108,8 @@ impl Line {
             Err(error) => return dial_end(&error),
         };
         let (outbox, messages) = mpsc::channel(OUTBOX);
-        let hello = Hello { agent_version: env!("CARGO_PKG_VERSION").to_owned(), boot_id: node.boot_id(), protocol: PROTOCOL };
+        let hello =
+            Hello { agent_version: env!("CARGO_PKG_VERSION").to_owned(), boot_id: node.boot_id(), protocol: PROTOCOL };
         if outbox.send(from_agent(from_agent::Message::Hello(hello))).await.is_err() {
             return End::Failed("the outbox is closed".to_owned());
         }
@@ -129,11 +132,15 @@ impl Line {
                             heard = Heard::Desired;
                             take(node, desired).await;
                         }
-                        Some(to_agent::Message::Challenge(asked)) => match convert::parse::<Nonce>("nonce", &asked.nonce) {
-                            Ok(nonce) => _ = challenge.send(Some(nonce)),
-                            Err(error) => tracing::warn!("a challenge is refused: {error}"),
-                        },
-                        None => tracing::warn!("a message of a kind this agent does not know is refused; is the controller newer?"),
+                        Some(to_agent::Message::Challenge(asked)) => {
+                            match convert::parse::<Nonce>("nonce", &asked.nonce) {
+                                Ok(nonce) => _ = challenge.send(Some(nonce)),
+                                Err(error) => tracing::warn!("a challenge is refused: {error}"),
+                            }
+                        }
+                        None => tracing::warn!(
+                            "a message of a kind this agent does not know is refused; is the controller newer?"
+                        ),
                     },
                     Ok(None) => return Status::unavailable("the controller ended the stream"),
                     Err(status) => return status,
@@ -184,7 +191,12 @@ async fn take(node: &Arc<Node>, desired: Desired) {
 }
 
 /// Answers challenges with a look made after they arrived; hints when something differs from what was last stated.
-async fn speak(node: Arc<Node>, mut challenges: watch::Receiver<Option<Nonce>>, outbox: mpsc::Sender<FromAgent>, observe_every: Millis) {
+async fn speak(
+    node: Arc<Node>,
+    mut challenges: watch::Receiver<Option<Nonce>>,
+    outbox: mpsc::Sender<FromAgent>,
+    observe_every: Millis,
+) {
     let mut changes = node.changes();
     let mut stated = None;
     let mut hinted = None;
@@ -249,7 +261,10 @@ fn from_agent(message: from_agent::Message) -> FromAgent {
 
 fn dial_end(error: &DialError) -> End {
     match error {
-        DialError::Rejected { .. } | DialError::Certificate { .. } | DialError::OwnIdentity { .. } | DialError::Address { .. } => End::Refused(error.to_string()),
+        DialError::Rejected { .. }
+        | DialError::Certificate { .. }
+        | DialError::OwnIdentity { .. }
+        | DialError::Address { .. } => End::Refused(error.to_string()),
         _ => End::Failed(error.to_string()),
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fleet::evidence::{Attestation, ServiceEvidence};
+use fleet::evidence::{Attestation, Progress, ServiceEvidence};
 use fleet::order::Reception;
 use fleet::{Generation, Millis, NodeName, Nonce, Order, ServiceName};
 use tokio::sync::watch;
@@ -15,7 +15,7 @@ use crate::durable::FileError;
 use crate::failpoint::Interrupted;
 use crate::keeper::{AgentState, Keeper, Status, Tools, Wish};
 use crate::observe;
-use crate::orders::Orders;
+use crate::orders::{OrderError, Orders};
 use crate::permit::{Contact, Permit};
 
 /// How long a stopping agent waits for a keeper in the middle of a step that must not be cut, such as stopping a
@@ -31,13 +31,23 @@ pub struct Node {
     orders: Mutex<Orders>,
     kept: Mutex<BTreeMap<ServiceName, Kept>>,
     contact: Mutex<Contact>,
+    /// Orders that could not be saved in this run. They are not tried again: a newer one has to come, as after every
+    /// failure, and the controller is told instead of left waiting.
+    unsaved: Mutex<BTreeMap<ServiceName, (Order, String)>>,
     changes: watch::Sender<u64>,
 }
 
 enum Kept {
-    Keeper { wish: watch::Sender<Wish>, status: watch::Receiver<Status>, work: JoinHandle<Result<(), Interrupted>> },
+    Keeper {
+        wish: watch::Sender<Wish>,
+        status: watch::Receiver<Status>,
+        work: JoinHandle<Result<(), Interrupted>>,
+    },
     /// It cannot be worked on; why.
-    Fenced { generation: Generation, reason: String },
+    Fenced {
+        generation: Generation,
+        reason: String,
+    },
 }
 
 impl Node {
@@ -55,6 +65,7 @@ impl Node {
             orders: Mutex::new(orders),
             kept: Mutex::default(),
             contact: Mutex::new(contact),
+            unsaved: Mutex::default(),
             changes: watch::Sender::new(0),
         });
         node.clone()
@@ -132,12 +143,16 @@ impl Node {
         *lock(&self.contact) = Contact::Made;
         for order in orders {
             let service = order.service.clone();
+            if lock(&self.unsaved).get(&service).is_some_and(|(unsaved, _)| *unsaved == order) {
+                continue;
+            }
             let reception = lock(&self.orders).receive(&order);
             match reception {
                 Ok(Reception::Newer) => {
                     if self.tools.points.pass("order.saved").is_err() {
                         return;
                     }
+                    lock(&self.unsaved).remove(&service);
                     tracing::info!(%service, generation = %order.generation, hold = %crate::orders::describe(&order.hold), "new order");
                 }
                 Ok(Reception::Same) => {}
@@ -149,6 +164,10 @@ impl Node {
                 Ok(Reception::Contradiction) => continue,
                 Err(error) => {
                     tracing::error!(%service, "{error}");
+                    if let OrderError::NotSaved(_) = error {
+                        lock(&self.unsaved).insert(service, (order, error.to_string()));
+                        self.changes.send_modify(|count| *count += 1);
+                    }
                     continue;
                 }
             }
@@ -211,7 +230,9 @@ impl Node {
         let grounds: Vec<(ServiceName, Ground)> = lock(&self.kept)
             .iter()
             .map(|(service, kept)| match kept {
-                Kept::Keeper { wish, status, .. } => (service.clone(), Ground::Keeper(status.clone(), wish.borrow().order.generation)),
+                Kept::Keeper { wish, status, .. } => {
+                    (service.clone(), Ground::Keeper(status.clone(), wish.borrow().order.generation))
+                }
                 Kept::Fenced { generation, reason } => (service.clone(), Ground::Fenced(*generation, reason.clone())),
             })
             .collect();
@@ -219,7 +240,9 @@ impl Node {
         let look = |(service, ground): (ServiceName, Ground)| {
             let place = self.tools.config.place(&service);
             match ground {
-                Ground::Fenced(generation, reason) => observe::evidence_without_order(observer, &place, generation, &reason),
+                Ground::Fenced(generation, reason) => {
+                    observe::evidence_without_order(observer, &place, generation, &reason)
+                }
                 Ground::Keeper(mut status, generation) => {
                     for _ in 1..LOOKS {
                         let ground = status.borrow_and_update().clone();
@@ -233,7 +256,23 @@ impl Node {
                 }
             }
         };
-        grounds.into_iter().map(look).collect()
+        let mut services: Vec<ServiceEvidence> = grounds.into_iter().map(look).collect();
+        for (service, (order, reason)) in lock(&self.unsaved).iter() {
+            let failed = Progress::Failed { step: "order".to_owned(), reason: reason.clone() };
+            match services.iter_mut().find(|evidence| evidence.service == *service) {
+                Some(evidence) => (evidence.generation, evidence.progress) = (order.generation, failed),
+                None => {
+                    let evidence = observe::evidence_without_order(
+                        observer,
+                        &self.tools.config.place(service),
+                        order.generation,
+                        reason,
+                    );
+                    services.push(ServiceEvidence { progress: failed, ..evidence });
+                }
+            }
+        }
+        services
     }
 
     fn tell_all(&self, mut change: impl FnMut(&mut Wish)) {
@@ -244,7 +283,10 @@ impl Node {
         }
     }
 
-    async fn blocking<T: Send + 'static>(self: Arc<Self>, work: impl FnOnce(&Arc<Self>) -> T + Send + 'static) -> Option<T> {
+    async fn blocking<T: Send + 'static>(
+        self: Arc<Self>,
+        work: impl FnOnce(&Arc<Self>) -> T + Send + 'static,
+    ) -> Option<T> {
         tokio::task::spawn_blocking(move || work(&self)).await.inspect_err(|stopped| tracing::error!("{stopped}")).ok()
     }
 }

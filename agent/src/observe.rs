@@ -8,7 +8,12 @@ use crate::keeper::Status;
 use crate::platform::{Look, Observer, Seen, ServicePlace};
 
 /// Looks, and puts together what one service shows. Blocking: it reads /proc and files.
-pub fn evidence(observer: &dyn Observer, place: &ServicePlace, ordered: Generation, status: &Status) -> ServiceEvidence {
+pub fn evidence(
+    observer: &dyn Observer,
+    place: &ServicePlace,
+    ordered: Generation,
+    status: &Status,
+) -> ServiceEvidence {
     let look = Look {
         place,
         held: status.live.as_ref().map(|(release, descriptor)| (release, &descriptor.manifest)),
@@ -26,7 +31,12 @@ pub fn evidence(observer: &dyn Observer, place: &ServicePlace, ordered: Generati
 }
 
 /// The evidence for a service that is fenced because the agent cannot read what it knew of it: what is seen, and why.
-pub fn evidence_without_order(observer: &dyn Observer, place: &ServicePlace, ordered: Generation, reason: &str) -> ServiceEvidence {
+pub fn evidence_without_order(
+    observer: &dyn Observer,
+    place: &ServicePlace,
+    ordered: Generation,
+    reason: &str,
+) -> ServiceEvidence {
     let known = std::collections::BTreeMap::new();
     let look = Look { place, held: None, running: None, known: &known, activated: None };
     let seen = observer.look(&look).unwrap_or_else(|cause| unseen(place, &cause));
@@ -41,7 +51,13 @@ pub fn without_ages(mut services: Vec<ServiceEvidence>) -> Vec<ServiceEvidence> 
     services
 }
 
-fn gather(service: &ServiceName, generation: Generation, progress: Progress, health: Health, seen: Seen) -> ServiceEvidence {
+fn gather(
+    service: &ServiceName,
+    generation: Generation,
+    progress: Progress,
+    health: Health,
+    seen: Seen,
+) -> ServiceEvidence {
     ServiceEvidence {
         service: service.clone(),
         generation,

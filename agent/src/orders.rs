@@ -26,7 +26,9 @@ struct Saved {
 #[derive(Debug, thiserror::Error)]
 pub enum OrderError {
     /// It is meant for another node.
-    #[error("order for service {service} is meant for node {meant}, and this is {own}: two agents may share one identity")]
+    #[error(
+        "order for service {service} is meant for node {meant}, and this is {own}: two agents may share one identity"
+    )]
     OtherNode {
         /// The service.
         service: ServiceName,
@@ -154,7 +156,11 @@ fn read(path: &std::path::Path, service: &ServiceName, node: &NodeName) -> Resul
         Err(error) => return Err(format!("{error}; {way_out}")),
     };
     if saved.version != VERSION {
-        return Err(format!("{} has version {}, this agent knows {VERSION}: run the agent that wrote it; {way_out}", path.display(), saved.version));
+        return Err(format!(
+            "{} has version {}, this agent knows {VERSION}: run the agent that wrote it; {way_out}",
+            path.display(),
+            saved.version
+        ));
     }
     if saved.order.service != *service || saved.order.node != *node {
         let (s, n) = (&saved.order.service, &saved.order.node);

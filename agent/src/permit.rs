@@ -27,12 +27,16 @@ impl Moment {
     /// This moment, `span` later.
     #[must_use]
     pub fn after(&self, span: Millis) -> Self {
-        Self { boot_id: self.boot_id.clone(), ticks: self.ticks.saturating_add(span.0.saturating_mul(TICKS_PER_SECOND) / 1_000) }
+        Self {
+            boot_id: self.boot_id.clone(),
+            ticks: self.ticks.saturating_add(span.0.saturating_mul(TICKS_PER_SECOND) / 1_000),
+        }
     }
 
     /// How long ago `earlier` was; None if it belongs to another boot.
     pub fn since(&self, earlier: &Self) -> Option<Millis> {
-        (self.boot_id == earlier.boot_id).then(|| Millis(self.ticks.saturating_sub(earlier.ticks).saturating_mul(1_000 / TICKS_PER_SECOND)))
+        (self.boot_id == earlier.boot_id)
+            .then(|| Millis(self.ticks.saturating_sub(earlier.ticks).saturating_mul(1_000 / TICKS_PER_SECOND)))
     }
 }
 
@@ -71,7 +75,13 @@ pub enum Permission {
 }
 
 /// Whether the service may start at what `order` says.
-pub fn may_start(order: &Order, permit: Option<&Permit>, contact: &Contact, now: &Moment, policy: WhenUnreachable) -> Permission {
+pub fn may_start(
+    order: &Order,
+    permit: Option<&Permit>,
+    contact: &Contact,
+    now: &Moment,
+    policy: WhenUnreachable,
+) -> Permission {
     let refused = |reason: String| Permission::Refused { reason };
     let generation = order.generation;
     let permit = permit.filter(|permit| permit.order == *order);
@@ -89,12 +99,14 @@ pub fn may_start(order: &Order, permit: Option<&Permit>, contact: &Contact, now:
             "the controller has not confirmed order {generation}; it may start once the controller is reached \
              (policy: when_controller_unreachable = \"refuse\")"
         )),
-        (Contact::Lost { .. }, WhenUnreachable::LastPermitted) if permit.is_none() => {
-            refused(format!("the controller has never permitted order {generation}; it may start once the controller is reached"))
-        }
+        (Contact::Lost { .. }, WhenUnreachable::LastPermitted) if permit.is_none() => refused(format!(
+            "the controller has never permitted order {generation}; it may start once the controller is reached"
+        )),
         (Contact::Lost { since }, WhenUnreachable::LastPermitted) => match now.since(since) {
             Some(silent) if silent >= SILENCE => Permission::Granted,
-            Some(_) | None => refused(format!("the controller has not confirmed order {generation}; after {SILENCE} of silence the last permitted release starts")),
+            Some(_) | None => refused(format!(
+                "the controller has not confirmed order {generation}; after {SILENCE} of silence the last permitted release starts"
+            )),
         },
     }
 }
@@ -109,16 +121,24 @@ mod tests {
         Moment { boot_id: boot.into(), ticks }
     }
     fn order(generation: u64) -> Order {
-        Order { node: "n1".parse().unwrap(), service: "web".parse().unwrap(), generation: Generation(generation), hold: Hold::Nothing }
+        Order {
+            node: "n1".parse().unwrap(),
+            service: "web".parse().unwrap(),
+            generation: Generation(generation),
+            hold: Hold::Nothing,
+        }
     }
 
     #[test]
     fn the_table() {
         use WhenUnreachable::{LastPermitted, Refuse};
-        let permit = |generation| Some(Permit { order: order(generation), until: at("b", 1_000).after(Millis(20_000)) });
+        let permit =
+            |generation| Some(Permit { order: order(generation), until: at("b", 1_000).after(Millis(20_000)) });
         let made = Contact::Made;
         let lost = Contact::Lost { since: at("b", 1_000) };
-        let granted = |permit: Option<Permit>, contact: &Contact, now: Moment, policy| may_start(&order(5), permit.as_ref(), contact, &now, policy) == Permission::Granted;
+        let granted = |permit: Option<Permit>, contact: &Contact, now: Moment, policy| {
+            may_start(&order(5), permit.as_ref(), contact, &now, policy) == Permission::Granted
+        };
         assert!(granted(permit(5), &made, at("b", 2_999), Refuse), "fresh");
         assert!(granted(permit(5), &lost, at("b", 2_999), Refuse), "fresh although the link is lost");
         assert!(!granted(permit(5), &made, at("b", 3_000), Refuse), "expired to the tick");

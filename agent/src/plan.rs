@@ -168,7 +168,9 @@ fn to_release(release: &ReleaseId, bundle: Digest, size: u64, scene: &Scene) -> 
     }
     // Everything that can fail without anyone noticing comes first.
     match scene.supply {
-        Supply::Absent => steps.extend([Step::Fetch { bundle, size }, Step::Stage { release: release.clone(), bundle }]),
+        Supply::Absent => {
+            steps.extend([Step::Fetch { bundle, size }, Step::Stage { release: release.clone(), bundle }])
+        }
         Supply::Fetched => steps.push(Step::Stage { release: release.clone(), bundle }),
         Supply::Staged => {}
     }
@@ -284,7 +286,12 @@ mod tests {
         let release = || prop::option::of(1u8..4);
         let supply = prop_oneof![Just(Supply::Absent), Just(Supply::Fetched), Just(Supply::Staged)];
         let answer = prop_oneof![Just(Answer::Given), Just(Answer::Outstanding)];
-        let traffic = prop_oneof![Just(Traffic::NotBalanced), Just(Traffic::Allowed), Just(Traffic::Drained), Just(Traffic::Unsure)];
+        let traffic = prop_oneof![
+            Just(Traffic::NotBalanced),
+            Just(Traffic::Allowed),
+            Just(Traffic::Drained),
+            Just(Traffic::Unsure)
+        ];
         (release(), release(), supply, answer, traffic).prop_map(|(c, r, s, a, t)| scene(c, r, s, a, t))
     }
 

@@ -36,18 +36,33 @@ impl Question {
     pub fn new(probe: &Probe, environment: &BTreeMap<String, String>) -> Result<Self, String> {
         let text = crate::environment::expand(&probe.http, environment)?;
         if text.starts_with('/') {
-            let port = environment.get("PORT").ok_or("the probe is a path, but the service has no PORT: set it in `environment` of agent.toml or fleet.yaml")?;
-            let port: u16 = port.parse().map_err(|_| format!("PORT is '{}', which is no port", port.escape_default()))?;
-            return Ok(Self { address: format!("127.0.0.1:{port}"), host: format!("127.0.0.1:{port}"), path: text, status: probe.status });
+            let port = environment.get("PORT").ok_or(
+                "the probe is a path, but the service has no PORT: set it in `environment` of agent.toml or fleet.yaml",
+            )?;
+            let port: u16 =
+                port.parse().map_err(|_| format!("PORT is '{}', which is no port", port.escape_default()))?;
+            return Ok(Self {
+                address: format!("127.0.0.1:{port}"),
+                host: format!("127.0.0.1:{port}"),
+                path: text,
+                status: probe.status,
+            });
         }
-        let rest = text.strip_prefix("http://").ok_or_else(|| format!("the probe '{}' is neither a path nor an http:// URL", text.escape_default()))?;
+        let rest = text
+            .strip_prefix("http://")
+            .ok_or_else(|| format!("the probe '{}' is neither a path nor an http:// URL", text.escape_default()))?;
         let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         if host.is_empty() || host.contains('@') {
             return Err(format!("the probe '{}' names no host", text.escape_default()));
         }
         let with_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         let address = if with_port { host.to_owned() } else { format!("{host}:80") };
-        Ok(Self { address, host: host.to_owned(), path: if path.is_empty() { "/".to_owned() } else { path.to_owned() }, status: probe.status })
+        Ok(Self {
+            address,
+            host: host.to_owned(),
+            path: if path.is_empty() { "/".to_owned() } else { path.to_owned() },
+            status: probe.status,
+        })
     }
 
     /// Asks once.
@@ -66,8 +81,11 @@ impl Question {
 
     async fn exchange(&self) -> Result<u16, String> {
         let connect = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.address)).await;
-        let stream = connect.map_err(|_| format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()))?.map_err(|cause| cause.to_string())?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|cause| cause.to_string())?;
+        let stream = connect
+            .map_err(|_| format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()))?
+            .map_err(|cause| cause.to_string())?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|cause| cause.to_string())?;
         let request = hyper::Request::get(&self.path)
             .header(hyper::header::HOST, &self.host)
             .header(hyper::header::USER_AGENT, concat!("fleet-agent/", env!("CARGO_PKG_VERSION")))
@@ -131,7 +149,11 @@ mod tests {
         let port = answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
         Question::new(&probe("/healthz?deep=1"), &environment(port)).unwrap().ask().await.unwrap();
         let port = answering("HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n").await;
-        let reason = Question::new(&probe("http://127.0.0.1:${PORT}/healthz?deep=1"), &environment(port)).unwrap().ask().await.unwrap_err();
+        let reason = Question::new(&probe("http://127.0.0.1:${PORT}/healthz?deep=1"), &environment(port))
+            .unwrap()
+            .ask()
+            .await
+            .unwrap_err();
         assert!(reason.contains("503 instead of 200"), "{reason}");
     }
 

@@ -78,9 +78,13 @@ impl Record {
         };
         let refuse = |reason: String| FileError::at("understand", path)(std::io::Error::other(reason));
         if saved.version != VERSION {
-            return Err(refuse(format!("it has version {}, this agent knows {VERSION}: run the agent that wrote it", saved.version)));
+            return Err(refuse(format!(
+                "it has version {}, this agent knows {VERSION}: run the agent that wrote it",
+                saved.version
+            )));
         }
-        serde_json::from_value(saved.record.take()).map_err(|cause| refuse(format!("{cause}; the service is left as it is, move the file away to go on")))
+        serde_json::from_value(saved.record.take())
+            .map_err(|cause| refuse(format!("{cause}; the service is left as it is, move the file away to go on")))
     }
 
     /// Saves the record; afterwards it survives a power loss.
@@ -88,7 +92,8 @@ impl Record {
     /// # Errors
     /// The file and the system's answer; the old record is still there.
     pub fn save(&self, path: &Path) -> Result<(), FileError> {
-        let record = serde_json::to_value(self).map_err(std::io::Error::other).map_err(FileError::at("encode", path))?;
+        let record =
+            serde_json::to_value(self).map_err(std::io::Error::other).map_err(FileError::at("encode", path))?;
         durable::write_json(path, &Saved { version: VERSION, record })
     }
 
@@ -116,14 +121,23 @@ mod tests {
             running: Some(Running { pid: 4, start_ticks: 5, boot_id: "b".into(), release }),
             answered: true,
             drained: true,
-            settled: Some(Settled { generation: Generation(3), outcome: Outcome::Failed { step: "probe".into(), reason: "503".into() } }),
+            settled: Some(Settled {
+                generation: Generation(3),
+                outcome: Outcome::Failed { step: "probe".into(), reason: "503".into() },
+            }),
             permit: None,
         };
         record.save(&path).unwrap();
         assert_eq!(Record::load(&path).unwrap(), record);
         assert!(record.outcome(Generation(3)).is_some() && record.outcome(Generation(4)).is_none());
         let text = std::fs::read_to_string(&path).unwrap();
-        for broken in ["", "{}", &text[..text.len() / 2], &text.replace("\"version\": 1", "\"version\": 9"), &text.replace("drained", "draned")] {
+        for broken in [
+            "",
+            "{}",
+            &text[..text.len() / 2],
+            &text.replace("\"version\": 1", "\"version\": 9"),
+            &text.replace("drained", "draned"),
+        ] {
             std::fs::write(&path, broken).unwrap();
             assert!(Record::load(&path).is_err(), "{broken}");
         }

@@ -1,9 +1,11 @@
 //! The release tree of one service: what is unpacked, what it is, what was ever here, and removing what is too old.
 //! Unpacking itself is `fleet_bundle`'s; which release is live is `switch`'s.
 //!
-//!     <root>/releases/<id>/          complete, or not there: renamed into place after it was read back
-//!     <root>/.fleet/releases/<id>.json   its descriptor
-//!     <root>/.fleet/known.json           the digests of every release ever held here
+//! ```text
+//! <root>/releases/<id>/          complete, or not there: renamed into place after it was read back
+//! <root>/.fleet/releases/<id>.json   its descriptor
+//! <root>/.fleet/known.json           the digests of every release ever held here
+//! ```
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -102,7 +104,10 @@ impl Releases {
             return Ok(None);
         }
         match std::fs::read(&path) {
-            Ok(bytes) => Descriptor::from_json(&bytes).map(Some).map_err(io::Error::other).map_err(FileError::at("understand", &path)),
+            Ok(bytes) => Descriptor::from_json(&bytes)
+                .map(Some)
+                .map_err(io::Error::other)
+                .map_err(FileError::at("understand", &path)),
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(cause) => Err(FileError::at("read", &path)(cause)),
         }
@@ -115,10 +120,15 @@ impl Releases {
             let path = root.join(entry.path.as_str());
             match &entry.kind {
                 EntryKind::Directory => std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()),
-                EntryKind::Symlink { target } => std::fs::read_link(&path).is_ok_and(|found| found == Path::new(target)),
+                EntryKind::Symlink { target } => {
+                    std::fs::read_link(&path).is_ok_and(|found| found == Path::new(target))
+                }
                 EntryKind::File { sha256, size } => {
-                    std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o7777 == entry.mode)
-                        && File::open(&path).and_then(|mut file| fleet_bundle::digest(&mut file)).is_ok_and(|found| found == (*sha256, *size))
+                    std::fs::symlink_metadata(&path)
+                        .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o7777 == entry.mode)
+                        && File::open(&path)
+                            .and_then(|mut file| fleet_bundle::digest(&mut file))
+                            .is_ok_and(|found| found == (*sha256, *size))
                 }
             }
         })
@@ -177,7 +187,8 @@ impl Releases {
             let name = entry.file_name().to_string_lossy().into_owned();
             match name.parse::<ReleaseId>() {
                 Ok(release) => {
-                    let staged = std::fs::metadata(self.descriptor_path(&release)).and_then(|found| found.modified()).ok();
+                    let staged =
+                        std::fs::metadata(self.descriptor_path(&release)).and_then(|found| found.modified()).ok();
                     here.push((staged, release));
                 }
                 Err(_) if name.ends_with(".staging") => log_failure(&remove_tree(&entry.path())),
@@ -189,7 +200,10 @@ impl Releases {
         let surplus = here.into_iter().map(|(_, release)| release).filter(|release| !needed.contains(&release));
         for release in surplus.skip(keep.saturating_sub(needed.len())) {
             tracing::info!(service = %self.place.service, %release, "removing an old release");
-            log_failure(&durable::remove(&self.descriptor_path(&release)).and_then(|()| remove_tree(&self.place.release(&release))));
+            log_failure(
+                &durable::remove(&self.descriptor_path(&release))
+                    .and_then(|()| remove_tree(&self.place.release(&release))),
+            );
         }
     }
 
@@ -205,7 +219,8 @@ impl Releases {
 
     fn read_known(&self) -> Result<KnownFile, FileError> {
         let path = self.known_path();
-        let known: KnownFile = durable::read_json(&path)?.unwrap_or(KnownFile { version: KNOWN_VERSION, releases: Vec::new() });
+        let known: KnownFile =
+            durable::read_json(&path)?.unwrap_or(KnownFile { version: KNOWN_VERSION, releases: Vec::new() });
         if known.version != KNOWN_VERSION {
             let reason = format!("it has version {}, this agent knows {KNOWN_VERSION}", known.version);
             return Err(FileError::at("understand", &path)(io::Error::other(reason)));

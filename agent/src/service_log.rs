@@ -87,7 +87,8 @@ impl ServiceLog {
         let mut bytes = Vec::new();
         file.take(TAIL).read_to_end(&mut bytes).ok()?;
         let text = String::from_utf8_lossy(&bytes);
-        let mut lines: Vec<String> = text.lines().rev().filter(|line| !line.trim().is_empty()).take(LINES).map(clean).collect();
+        let mut lines: Vec<String> =
+            text.lines().rev().filter(|line| !line.trim().is_empty()).take(LINES).map(clean).collect();
         lines.reverse();
         (!lines.is_empty()).then(|| lines.join("\n"))
     }
@@ -113,7 +114,10 @@ impl ServiceLog {
 
     fn noted(&self, pid: u32, start_ticks: u64) -> bool {
         let text = std::fs::read_to_string(self.starts()).unwrap_or_default();
-        text.lines().rev().filter_map(|line| serde_json::from_str::<Start>(line).ok()).any(|start| start.pid == pid && start.start_ticks == start_ticks)
+        text.lines()
+            .rev()
+            .filter_map(|line| serde_json::from_str::<Start>(line).ok())
+            .any(|start| start.pid == pid && start.start_ticks == start_ticks)
     }
 
     fn starts(&self) -> PathBuf {
@@ -162,7 +166,14 @@ mod tests {
     fn a_start_is_noted_once() {
         let dir = tempfile::tempdir().unwrap();
         let log = ServiceLog::new(dir.path().to_owned());
-        let start = Start { time: "t".into(), generation: Generation(1), release: "r-aaaaaaaaaaaa".parse().unwrap(), pid: 4, start_ticks: 5, cause: Cause::Order };
+        let start = Start {
+            time: "t".into(),
+            generation: Generation(1),
+            release: "r-aaaaaaaaaaaa".parse().unwrap(),
+            pid: 4,
+            start_ticks: 5,
+            cause: Cause::Order,
+        };
         log.note(&start).unwrap();
         log.note(&Start { time: "later".into(), ..start.clone() }).unwrap();
         log.note(&Start { start_ticks: 6, cause: Cause::Crash, ..start }).unwrap();

@@ -71,7 +71,9 @@ impl AgentStatus {
             Err(error) => status.problems.push(error.to_string()),
         }
         if !join::is_joined(&layout) {
-            status.problems.push("this node has not joined a fleet: fleet-agent join HOST:PORT --token-file FILE".to_owned());
+            status
+                .problems
+                .push("this node has not joined a fleet: fleet-agent join HOST:PORT --token-file FILE".to_owned());
             return status;
         }
         let name = match join::load_identity(&layout) {
@@ -83,7 +85,13 @@ impl AgentStatus {
         };
         status.node = Some(name.to_string());
         match Orders::load(layout.orders(), name) {
-            Ok(orders) => status.services = orders.held().iter().map(|(service, order)| (service.clone(), one(config, &layout, service, order.as_ref()))).collect(),
+            Ok(orders) => {
+                status.services = orders
+                    .held()
+                    .iter()
+                    .map(|(service, order)| (service.clone(), one(config, &layout, service, order.as_ref())))
+                    .collect()
+            }
             Err(error) => status.problems.push(error.to_string()),
         }
         status
@@ -115,7 +123,12 @@ impl AgentStatus {
             let pid = status.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
             let generation = status.generation.map_or_else(|| "-".to_owned(), |generation| generation.to_string());
             let drained = if status.drained { ", out of the balancer" } else { "" };
-            text.push_str(&format!("  {service}  {}  order {generation}: {}  current {}  pid {pid}{drained}\n", status.state, of(&status.wanted), of(&status.current)));
+            text.push_str(&format!(
+                "  {service}  {}  order {generation}: {}  current {}  pid {pid}{drained}\n",
+                status.state,
+                of(&status.wanted),
+                of(&status.current)
+            ));
             if let Some(reason) = &status.reason {
                 text.push_str(&format!("      {}\n", reason.replace('\n', "\n      ")));
             }
@@ -124,9 +137,22 @@ impl AgentStatus {
     }
 }
 
-fn one(config: &Config, layout: &Layout, service: &ServiceName, order: Result<&fleet::Order, &String>) -> ServiceStatus {
+fn one(
+    config: &Config,
+    layout: &Layout,
+    service: &ServiceName,
+    order: Result<&fleet::Order, &String>,
+) -> ServiceStatus {
     let current = switch::current(&config.place(service)).ok().flatten().map(|release| release.to_string());
-    let mut status = ServiceStatus { generation: None, wanted: None, current, state: "fenced", reason: None, pid: None, drained: false };
+    let mut status = ServiceStatus {
+        generation: None,
+        wanted: None,
+        current,
+        state: "fenced",
+        reason: None,
+        pid: None,
+        drained: false,
+    };
     let order = match order {
         Ok(order) => order,
         Err(reason) => {

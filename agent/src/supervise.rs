@@ -69,9 +69,15 @@ impl Keeper {
     fn tell_settled(&self, wish: &Wish, alive: bool) {
         let generation = wish.order.generation;
         match self.record.outcome(generation) {
-            Some(Outcome::Failed { step, reason }) => self.tell(Progress::Failed { step: step.clone(), reason: reason.clone() }),
+            Some(Outcome::Failed { step, reason }) => {
+                self.tell(Progress::Failed { step: step.clone(), reason: reason.clone() })
+            }
             // A fence is told where it is met; a process that ended shows in the evidence.
-            Some(Outcome::Held) if alive || wish.order.hold == Hold::Nothing || self.permission(wish) == Permission::Granted => self.tell(Progress::Held),
+            Some(Outcome::Held)
+                if alive || wish.order.hold == Hold::Nothing || self.permission(wish) == Permission::Granted =>
+            {
+                self.tell(Progress::Held)
+            }
             Some(Outcome::Held) => {}
             None if alive => {
                 let detail = format!("the service runs; waiting for the controller to confirm order {generation}");
@@ -98,7 +104,9 @@ impl Keeper {
             }
             match balancer.block().await {
                 Ok(()) => self.surely_drained = true,
-                Err(error) => tracing::warn!(service = %wish.order.service, "fenced, and the balancer does not know yet: {error}"),
+                Err(error) => {
+                    tracing::warn!(service = %wish.order.service, "fenced, and the balancer does not know yet: {error}")
+                }
             }
         }
         // That silence has lasted long enough is announced by no message.
@@ -124,7 +132,9 @@ impl Keeper {
         match self.walk_to_start(order, wanted, cause).await {
             Err(Halt::Failed(failure)) => {
                 tracing::error!(service = %order.service, step = failure.step, "starting it again failed: {}", failure.reason);
-                self.tell_health(Health::Unhealthy { reason: format!("it does not run: {}: {}", failure.step, failure.reason) });
+                self.tell_health(Health::Unhealthy {
+                    reason: format!("it does not run: {}: {}", failure.step, failure.reason),
+                });
                 Ok(())
             }
             other => other,
@@ -218,7 +228,9 @@ impl Keeper {
         // Only for what shall run, and while the controller stands by it: an agent that has just come up may hold
         // what the fleet has left behind.
         let wanted = self.wanted(&wish.order);
-        if wanted.as_ref().and_then(Hold::release) != Some(&running.release) || self.permission(wish) != Permission::Granted {
+        if wanted.as_ref().and_then(Hold::release) != Some(&running.release)
+            || self.permission(wish) != Permission::Granted
+        {
             return;
         }
         match balancer.allow().await {
@@ -236,7 +248,8 @@ impl Keeper {
 
     /// What to ask a process of this release, and how often.
     fn question(&self, release: &fleet::ReleaseId) -> Result<Option<(Question, Duration)>, String> {
-        let descriptor = self.describe(release).ok_or_else(|| format!("release {release} is not on this node's disk"))?;
+        let descriptor =
+            self.describe(release).ok_or_else(|| format!("release {release} is not on this node's disk"))?;
         let Some(probe) = &descriptor.health else { return Ok(None) };
         let environment = environment::environment(&descriptor.run, &self.tools.config.environment);
         Question::new(probe, &environment).map(|question| Some((question, probe.interval.to_std())))

@@ -27,7 +27,10 @@ pub fn current(place: &ServicePlace) -> Result<Option<ReleaseId>, FileError> {
     match release {
         Some(release) if target == link_target(&release) || target == place.release(&release) => Ok(Some(release)),
         Some(_) | None => {
-            let reason = format!("it points to '{}', which is not a release of this service; remove it to go on", target.display());
+            let reason = format!(
+                "it points to '{}', which is not a release of this service; remove it to go on",
+                target.display()
+            );
             Err(FileError::at("use the link", &path)(io::Error::other(reason)))
         }
     }

@@ -5,9 +5,12 @@
 
 mod world;
 
+use std::sync::Arc;
+
 use fleet::evidence::{Health, Progress};
-use fleet::{Generation, Hold};
-use fleet_agent::keeper::AgentState;
+use fleet::{Generation, Hold, Millis};
+use fleet_agent::keeper::{AgentState, Wish};
+use fleet_agent::permit::Permit;
 use fleet_agent::platform::fake::{Deed, OnStart, OnStop};
 use fleet_agent::service_log::Cause;
 use proptest::prelude::*;
@@ -15,9 +18,27 @@ use world::{Made, World, dead_probe, release};
 
 /// Every place at which an agent can be ended on the way to a release and back.
 const PLACES: &[&str] = &[
-    "fetch.before", "fetch.after", "stage.before", "stage.after", "stop.before", "stop.after", "switch.before", "switch.intended",
-    "switch.renamed", "switch.switched", "switch.after", "start.before", "start.intended", "start.inside", "start.recorded",
-    "start.after", "probe.before", "probe.after", "turn.after", "settle.recorded", "settle.after",
+    "fetch.before",
+    "fetch.after",
+    "stage.before",
+    "stage.after",
+    "stop.before",
+    "stop.after",
+    "switch.before",
+    "switch.intended",
+    "switch.renamed",
+    "switch.switched",
+    "switch.after",
+    "start.before",
+    "start.intended",
+    "start.inside",
+    "start.recorded",
+    "start.after",
+    "probe.before",
+    "probe.after",
+    "turn.after",
+    "settle.recorded",
+    "settle.after",
 ];
 
 fn starts_of(world: &World, generation: u64, cause: Cause) -> usize {
@@ -78,8 +99,8 @@ async fn wherever_the_agent_is_killed_it_arrives_and_starts_once() {
 async fn wherever_the_agent_is_killed_a_bad_release_ends_with_the_old_one_running() {
     for place in PLACES {
         for count in 1..=2 {
-            let (world, one, bad) = (World::new(), release("web", "one", None), release("web", "bad", Some(dead_probe())));
-            eprintln!("AT {place} {count}");
+            let (world, one, bad) =
+                (World::new(), release("web", "one", None), release("web", "bad", Some(dead_probe())));
             held(&world, &one).await;
             world.shelf.put(&bad);
             let mut agent = world.up(world.wish(2, &bad.hold), &format!("{place}=stop@{count}"));
@@ -93,7 +114,11 @@ async fn wherever_the_agent_is_killed_a_bad_release_ends_with_the_old_one_runnin
             assert!(reason.contains("not healthy within"), "{reason}");
             assert_eq!(world.host.running(&world.service), [one.release()], "{place}@{count}");
             assert_eq!(world.current(), Some(one.release()), "{place}@{count}");
-            assert_eq!((starts_of(&world, 2, Cause::Order), starts_of(&world, 2, Cause::Undo)), (1, 1), "{place}@{count}");
+            assert_eq!(
+                (starts_of(&world, 2, Cause::Order), starts_of(&world, 2, Cause::Undo)),
+                (1, 1),
+                "{place}@{count}"
+            );
             agent.kill().await;
             // It is not tried again, whoever asks, until a newer order comes.
             let mut agent = world.up(world.wish(2, &bad.hold), "");
@@ -165,7 +190,10 @@ async fn holding_nothing_stops_and_removes_the_link() {
     assert_eq!(agent.end(2).await, Some(Progress::Held));
     assert!(world.host.running(&world.service).is_empty());
     assert_eq!(world.current(), None);
-    assert!(world.root().join("releases").join(one.release().as_str()).is_dir(), "what was staged stays for the way back");
+    assert!(
+        world.root().join("releases").join(one.release().as_str()).is_dir(),
+        "what was staged stays for the way back"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -234,11 +262,17 @@ async fn a_permit_that_expires_during_the_work_stops_it_before_anyone_is_disturb
     held(&world, &one).await;
     let agent = world.up(world.wish(2, &two.hold), "");
     // It cannot be fetched yet; meanwhile the permit ends.
-    agent.until(|status| matches!(&status.progress, Progress::Working { detail, .. } if detail.contains("interrupted"))).await;
+    agent
+        .until(|status| matches!(&status.progress, Progress::Working { detail, .. } if detail.contains("interrupted")))
+        .await;
     world.host.advance(10_000);
     world.shelf.put(&two);
     agent.until(|status| matches!(status.progress, Progress::Fenced { .. })).await;
-    assert_eq!(world.host.running(&world.service), [one.release()], "what runs is not stopped without the right to start");
+    assert_eq!(
+        world.host.running(&world.service),
+        [one.release()],
+        "what runs is not stopped without the right to start"
+    );
     agent.wish.send(world.wish(2, &two.hold)).unwrap();
     agent.until(|status| status.progress == Progress::Held).await;
     assert_eq!(world.host.running(&world.service), [two.release()]);
@@ -264,11 +298,14 @@ async fn a_process_that_dies_is_started_again_with_growing_pauses() {
 
 #[tokio::test(start_paused = true)]
 async fn a_newer_order_takes_over_from_one_that_cannot_be_fetched() {
-    let (world, one, two, lost) = (World::new(), release("web", "one", None), release("web", "two", None), release("web", "lost", None));
+    let (world, one, two, lost) =
+        (World::new(), release("web", "one", None), release("web", "two", None), release("web", "lost", None));
     held(&world, &one).await;
     world.shelf.put(&two);
     let mut agent = world.up(world.wish(2, &lost.hold), "");
-    agent.until(|status| matches!(&status.progress, Progress::Working { detail, .. } if detail.contains("interrupted"))).await;
+    agent
+        .until(|status| matches!(&status.progress, Progress::Working { detail, .. } if detail.contains("interrupted")))
+        .await;
     agent.wish.send(world.wish(3, &two.hold)).unwrap();
     assert_eq!(agent.end(3).await, Some(Progress::Held));
     assert_eq!(world.host.running(&world.service), [two.release()]);
@@ -317,11 +354,57 @@ async fn old_releases_are_removed_and_the_last_ones_kept() {
     }
     agent.wish.send_modify(|wish| wish.agent = AgentState::Stopping);
     agent.work.await.unwrap().unwrap();
-    let mut kept: Vec<String> = std::fs::read_dir(world.root().join("releases")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut kept: Vec<String> = std::fs::read_dir(world.root().join("releases"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     kept.sort();
     let mut expected = [made[2].release().to_string(), made[3].release().to_string()];
     expected.sort();
     assert_eq!(kept, expected);
+}
+
+/// The one place where what is remembered is less than what was done: executed, and not yet written down. With real
+/// processes, since finding the process again rests on /proc.
+#[tokio::test]
+async fn a_process_that_was_started_and_not_written_down_is_found_again() {
+    use fleet_agent::platform::Scope;
+    use fleet_agent::platform::linux::{LinuxObserver, LinuxSupervisor};
+    let (world, one) = (World::new(), release("web", "#!/bin/sh\nsleep 1000 & wait\n", None));
+    world.shelf.put(&one);
+    let tools = |points| {
+        let mut tools = world.tools(points);
+        std::fs::create_dir_all(&tools.config.services_root).unwrap();
+        tools.supervisor = Arc::new(LinuxSupervisor::new().unwrap());
+        tools.observer = Arc::new(LinuxObserver::new(Scope::Root, tools.config.services_root.clone()).unwrap());
+        tools
+    };
+    let wish = || {
+        let tools = tools("");
+        let mut wish = world.wish(1, &one.hold);
+        wish.permit = Some(Permit { order: wish.order.clone(), until: tools.now().after(Millis(60_000)) });
+        wish
+    };
+    let mut agent = World::up_with(tools("start.inside=stop"), wish());
+    assert_eq!(agent.end(1).await, None);
+    assert!(world.starts().is_empty(), "nothing was written down");
+    let mut agent = World::up_with(tools(""), wish());
+    assert_eq!(agent.end(1).await, Some(Progress::Held));
+    let starts = world.starts();
+    assert_eq!(starts.len(), 1);
+    assert_eq!(agent.until(|status| status.running.is_some()).await.running.unwrap().pid, starts[0].pid);
+    let mark = format!("FLEET_SERVICE_ROOT={}", world.root().display());
+    let shells = std::fs::read_dir("/proc").unwrap().flatten().filter(|entry| {
+        let read = |file: &str| std::fs::read(entry.path().join(file)).unwrap_or_default();
+        let marked = read("environ").split(|b| *b == 0).any(|variable| variable == mark.as_bytes());
+        marked && read("comm").starts_with(b"app")
+    });
+    assert_eq!(shells.count(), 1, "one main process, not two");
+    agent.wish.send(Wish { order: world.order(2, &Hold::Nothing), permit: None, ..wish() }).unwrap();
+    agent.wish.send_modify(|wish| {
+        wish.permit = Some(Permit { order: wish.order.clone(), until: tools("").now().after(Millis(60_000)) });
+    });
+    assert_eq!(agent.end(2).await, Some(Progress::Held));
 }
 
 proptest! {

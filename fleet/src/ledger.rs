@@ -164,6 +164,8 @@ mod tests {
         assert_eq!(ledger.observe(Subject::Service(&n1, &web), vec![finding("n1", Some("web"), "x")], Timestamp(2)), [], "seen again is no news");
         assert_eq!(ledger.observe(Subject::Presence(&n1), vec![], Timestamp(3)), []);
         assert_eq!(ledger.observe(Subject::Service(&n2, &web), vec![], Timestamp(3)), []);
+        let db: ServiceName = "db".parse().unwrap();
+        assert_eq!(ledger.observe(Subject::Service(&n1, &db), vec![], Timestamp(3)), [], "another service of the node says nothing of this one");
         assert_eq!(ledger.open().map(|open| open.since).collect::<Vec<_>>(), [Timestamp(1)]);
         assert!(matches!(ledger.observe(Subject::Service(&n1, &web), vec![], Timestamp(4))[..], [LedgerEntry::Closed { why: Closing::Gone, .. }]));
         assert_eq!(ledger.open().count(), 0);

@@ -277,6 +277,7 @@ mod tests {
         for bad in ["", "/etc/passwd", "../x", "a/../b", "a//b", "./a", "a/", "a\nb", "a\0b"] {
             assert!(bad.parse::<RelativePath>().is_err(), "{bad:?}");
         }
+        assert!("/etc/passwd".parse::<RelativePath>().unwrap_err().to_string().contains("absolute"));
     }
 
     #[test]

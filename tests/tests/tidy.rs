@@ -43,7 +43,9 @@ fn only_in(folders: &[&str], words: &[&str], allowed: &[&str], rule: &str) {
         if allowed.iter().any(|place| name.starts_with(place)) || name.contains("/tests/") || name.ends_with("tests.rs") {
             continue;
         }
-        for word in words.iter().filter(|word| code(&text).contains(**word)) {
+        // `std::os::unix::…` is not the crate nix.
+        let code = code(&text).replace("unix::", "");
+        for word in words.iter().filter(|word| code.contains(**word)) {
             broken.push(format!("{name} names {word}"));
         }
     }
@@ -87,13 +89,13 @@ fn the_law_is_pure() {
 
 #[test]
 fn one_file_names_each_database() {
-    only_in(&OURS[..9], &["sled::", "use sled"], &["controller/src/store/sled.rs", "controller/src/store.rs", "tests/"], "one file names sled");
-    only_in(&OURS[..9], &["redb::", "use redb"], &["controller/src/store/redb.rs", "controller/src/store.rs", "tests/"], "one file names redb");
+    only_in(&OURS[..9], &["(sled::", " sled::", "<sled::", "use sled"], &["controller/src/store/sled.rs", "controller/src/store.rs", "tests/"], "one file names sled");
+    only_in(&OURS[..9], &["(redb::", " redb::", "<redb::", "use redb"], &["controller/src/store/redb.rs", "controller/src/store.rs", "tests/"], "one file names redb");
 }
 
 #[test]
 fn one_folder_of_the_agent_names_proc() {
-    only_in(&["agent/src"], &["\"/proc", "pidfd", "rustix::process", "nix::sys::signal"], &["agent/src/platform/linux"], "/proc, pidfds and signals are the platform's");
+    only_in(&["agent/src"], &["\"/proc", "pidfd", "rustix::", "nix::"], &["agent/src/platform/linux"], "/proc, pidfds and signals are the platform's");
 }
 
 #[test]

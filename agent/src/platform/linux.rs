@@ -6,6 +6,7 @@ mod digests;
 mod files;
 mod identity;
 mod lineage;
+pub mod machine;
 mod maps;
 mod observer;
 mod proc;

@@ -18,8 +18,8 @@ use fleet_agent::fetch::{Chunks, Source, SourceError};
 use fleet_agent::keeper::{AgentState, Keeper, Status, Tools, Wish};
 use fleet_agent::layout::Layout;
 use fleet_agent::permit::{Contact, Permit};
-use fleet_agent::platform::fake::FakeHost;
 use fleet_agent::platform::Observer;
+use fleet_agent::platform::fake::FakeHost;
 use fleet_agent::service_log::Start;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -53,20 +53,36 @@ pub fn release(service: &str, program: &str, health: Option<Probe>) -> Made {
         service: service.parse().unwrap(),
         version: "1".parse().unwrap(),
         nodes: BTreeMap::new(),
-        run: Run { command: vec!["bin/app".into()], environment: BTreeMap::new(), user: None, stop_timeout: Millis(1_000) },
+        run: Run {
+            command: vec!["bin/app".into()],
+            environment: BTreeMap::new(),
+            user: None,
+            stop_timeout: Millis(1_000),
+        },
         health,
         minimum_grade: Grade::Digest,
         manifest: Manifest::new(vec![entry]).unwrap(),
     };
     let mut bytes = Vec::new();
-    fleet_bundle::pack(&descriptor, |_| Ok(Box::new(std::io::Cursor::new(content.clone())) as Box<dyn Read>), &mut bytes).unwrap();
+    fleet_bundle::pack(
+        &descriptor,
+        |_| Ok(Box::new(std::io::Cursor::new(content.clone())) as Box<dyn Read>),
+        &mut bytes,
+    )
+    .unwrap();
     let (bundle, size) = fleet_bundle::digest(&mut &bytes[..]).unwrap();
     Made { hold: Hold::Release { release: ReleaseId::of(&bundle), bundle, size }, bytes }
 }
 
 /// A probe that nobody will ever answer: port 1 of this machine.
 pub fn dead_probe() -> Probe {
-    Probe { http: "http://127.0.0.1:1/healthz".into(), status: 200, interval: Millis(10), successes: 1, timeout: Millis(50) }
+    Probe {
+        http: "http://127.0.0.1:1/healthz".into(),
+        status: 200,
+        interval: Millis(10),
+        successes: 1,
+        timeout: Millis(50),
+    }
 }
 
 /// Bundles by digest.
@@ -118,7 +134,13 @@ impl World {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         Layout::new(dir.path().join("state")).make().unwrap();
-        Self { dir, host: FakeHost::new(), shelf: Shelf::default(), service: "web".parse().unwrap(), more: String::new() }
+        Self {
+            dir,
+            host: FakeHost::new(),
+            shelf: Shelf::default(),
+            service: "web".parse().unwrap(),
+            more: String::new(),
+        }
     }
 
     pub fn root(&self) -> std::path::PathBuf {
@@ -127,7 +149,10 @@ impl World {
 
     pub fn tools(&self, points: &str) -> Tools {
         let dir = self.dir.path().display();
-        let text = format!("controller = \"c:1\"\nstate_dir = \"{dir}/state\"\nservices_root = \"{dir}/services\"\n{}", self.more);
+        let text = format!(
+            "controller = \"c:1\"\nstate_dir = \"{dir}/state\"\nservices_root = \"{dir}/services\"\n{}",
+            self.more
+        );
         let config = Config::parse(Path::new("agent.toml"), &text).unwrap();
         Tools {
             supervisor: Arc::new(self.host.clone()),
@@ -142,7 +167,12 @@ impl World {
     }
 
     pub fn order(&self, generation: u64, hold: &Hold) -> Order {
-        Order { node: "n1".parse().unwrap(), service: self.service.clone(), generation: Generation(generation), hold: hold.clone() }
+        Order {
+            node: "n1".parse().unwrap(),
+            service: self.service.clone(),
+            generation: Generation(generation),
+            hold: hold.clone(),
+        }
     }
 
     pub fn permit(&self, order: &Order) -> Permit {
@@ -164,8 +194,13 @@ impl World {
 
     /// Brings an agent up.
     pub fn up(&self, wish: Wish, points: &str) -> Working {
+        Self::up_with(self.tools(points), wish)
+    }
+
+    /// Brings an agent up that works with these tools.
+    pub fn up_with(tools: Tools, wish: Wish) -> Working {
         let (wish, wishes) = watch::channel(wish);
-        let (keeper, status) = Keeper::open(self.tools(points), wishes).unwrap();
+        let (keeper, status) = Keeper::open(tools, wishes).unwrap();
         Working { wish, status, work: tokio::spawn(keeper.run()) }
     }
 
@@ -184,7 +219,10 @@ impl Working {
     /// Waits until the order of this generation is held or has failed; None if the agent was ended before.
     pub async fn end(&mut self, generation: u64) -> Option<Progress> {
         let mut status = self.status.clone();
-        let ended = status.wait_for(|status| status.generation == Generation(generation) && matches!(status.progress, Progress::Held | Progress::Failed { .. }));
+        let ended = status.wait_for(|status| {
+            status.generation == Generation(generation)
+                && matches!(status.progress, Progress::Held | Progress::Failed { .. })
+        });
         tokio::select! {
             biased;
             status = ended => status.ok().map(|status| status.progress.clone()),

@@ -260,7 +260,7 @@ impl State {
     }
 
     pub(super) fn join(&mut self, wish: JoinAs, now: Timestamp) -> Result<Joined, Refusal> {
-        let refused = |e: &dyn std::fmt::Display| Refusal::not_allowed(format!("joining as '{}' is refused: {e}", wish.name.escape_default()), "see above");
+        let refused = |e: &dyn std::fmt::Display| Refusal::not_allowed(format!("joining as '{}' is refused: {e}", wish.name.escape_default()), "make a new token: fleetctl tokens create");
         let mut token = self.tokens.get(&wish.token_id).cloned().ok_or_else(|| refused(&fleet_certs::TokenRefusal::Unknown))?;
         token.redeem(&wish.token_secret, &wish.name, now.0).map_err(|e| refused(&e))?;
         let role = token.role;

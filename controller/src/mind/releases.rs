@@ -22,7 +22,7 @@ impl State {
             return Ok(self.release_view(&id));
         }
         if let Some(same) = self.releases.values().find(|known| known.service == descriptor.service && known.version == descriptor.version) {
-            return Err(Refusal::precheck(
+            return Err(Refusal::input(
                 format!("{} {} exists already as {}, with other content", descriptor.service, descriptor.version, same.id),
                 "give the new content a new version (release.version in fleet.yaml)",
             ));

@@ -139,7 +139,10 @@ impl State {
         let unproven = match outcome {
             Some(Outcome::Converged | Outcome::ConvergedWithWaivers | Outcome::RolledBack) | None => Vec::new(),
             Some(Outcome::Unproven | Outcome::Aborted) => {
-                let is_unproven = |name: &&NodeName| !matches!(deployment.nodes().get(*name), Some(NodeState::Verified { .. } | NodeState::Proven { .. }));
+                // A node that was never ordered keeps what it held: it is neither proven nor failed by this deployment.
+                let is_unproven = |name: &&NodeName| {
+                    !matches!(deployment.nodes().get(*name), Some(NodeState::Verified { .. } | NodeState::Proven { .. } | NodeState::Pending))
+                };
                 spec.expected().filter(is_unproven).map(|name| self.deployment_node(deployment, name)).collect()
             }
         };
@@ -251,11 +254,13 @@ impl State {
         let has = |kind| findings.iter().any(|open| open.finding.key.kind == kind);
         let deploying = self.deployments.values().any(|j| j.deployment.is_pointing_at(name, &j.deployment.spec().service));
         let fenced = seen.is_some_and(|seen| seen.comparisons.values().any(|comparison| matches!(comparison.standing, Standing::Fenced { .. })));
+        let unsettled = seen.is_some_and(|seen| seen.comparisons.values().any(|comparison| !comparison.is_settled()));
         let state = match () {
             () if record.enrolled.is_none() => "unmanaged",
             () if has(Kind::Unreachable) || seen.is_none_or(|seen| seen.link.is_none()) => "unreachable",
             () if deploying => "deploying",
             () if fenced => "fenced",
+            () if findings.is_empty() && unsettled => "working",
             () if !findings.is_empty() => "drifted",
             () if !self.is_fresh(name, now) => "unobserved",
             () => "ready",

@@ -496,3 +496,15 @@ fn a_contradiction_is_called_by_its_name_long_before_the_deadline() {
     let facts = deployment.handle(&Event::Tick, Timestamp(7_000));
     assert_eq!(facts[0], Fact::NodeFailed { at: Timestamp(7_000), node: node(1), reason: "old-process: pid 7".into() });
 }
+
+#[test]
+fn a_failure_in_the_last_round_is_named_at_once() {
+    let (mut deployment, _) = start(Spec { bake: Millis(0), ..spec(&[1], 0) });
+    deployment.handle(&Event::Tick, Timestamp(0));
+    let observed = |asked_at, seen| Event::Observed { node: node(1), observation: Observation { asked_at: Timestamp(asked_at), generation: Generation(10), seen } };
+    deployment.handle(&observed(1, Seen::Proven { grade: Grade::Digest }), Timestamp(1));
+    assert!(matches!(deployment.phase(), Phase::Verifying { .. }));
+    let facts = deployment.handle(&observed(2, Seen::Failed { reason: "probe: 503".into() }), Timestamp(2));
+    assert_eq!(facts.iter().map(Fact::kind).collect::<Vec<_>>(), ["node-unverified", "finished"]);
+    assert_eq!(deployment.outcome(), Some(Outcome::Unproven));
+}

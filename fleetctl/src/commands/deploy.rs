@@ -29,8 +29,6 @@ pub struct Args {
     /// A directory with a fleet.yaml, a bundle, SERVICE@VERSION or a release id [default: the directory here]
     #[arg(value_name = "DIR|BUNDLE|SERVICE@VERSION|RELEASE")]
     source: Option<String>,
-    #[command(flatten)]
-    rollout: Rollout,
     /// Print the id and leave; the deployment goes on
     #[arg(long)]
     detach: bool,
@@ -40,6 +38,8 @@ pub struct Args {
     /// Do not ask
     #[arg(short, long)]
     yes: bool,
+    #[command(flatten)]
+    rollout: Rollout,
 }
 
 pub(super) async fn run(session: &Session, args: Args) -> Result<u8, Failure> {

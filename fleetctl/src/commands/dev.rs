@@ -11,7 +11,7 @@ use super::dev_break::Kind;
 use super::session::Session;
 use crate::config::{self, ConfigFile, Confirm, Context};
 use crate::dev::process::PidFile;
-use crate::dev::{Layout, Shape, breakage, down, up};
+use crate::dev::{Layout, Shape, agents, breakage, down, up};
 use crate::failure::Failure;
 use crate::load::{Load, Reach};
 use crate::output::documents::{LoadReport, document};
@@ -198,6 +198,7 @@ async fn raise(session: &Session, layout: &Layout, old: Option<Shape>, shape: Sh
             return Err(Failure::usage("the ports of a running fleet cannot change").help("first: fleetctl dev down"));
         }
     }
+    up::check_ports(layout, shape)?;
     let ok = session.screen.paint(Accent::Good, session.screen.glyphs.ok());
     let say = |what: &str| session.screen.say(&format!("{ok} {what}"));
     let (_, mut client) = up::controller(layout, shape).await?;
@@ -208,7 +209,7 @@ async fn raise(session: &Session, layout: &Layout, old: Option<Shape>, shape: Sh
     layout.save_shape(shape)?;
     use_context(layout, shape)?;
     up::balancer(layout, shape)?;
-    up::agents(layout, shape, &mut client).await?;
+    agents::raise(layout, shape, &mut client).await?;
     up::ready(layout, shape, &mut client).await?;
     for (number, name) in shape.nodes() {
         say(&format!("{:<11} {}  ready", format!("node {name}"), shape.node(number)));

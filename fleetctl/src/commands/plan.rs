@@ -22,11 +22,11 @@ pub struct Args {
     /// A directory with a fleet.yaml, a bundle, SERVICE@VERSION or a release id [default: the directory here]
     #[arg(value_name = "DIR|BUNDLE|SERVICE@VERSION|RELEASE")]
     source: Option<String>,
-    #[command(flatten)]
-    rollout: Rollout,
     /// End with 2 if something would change
     #[arg(long)]
     detailed_exitcode: bool,
+    #[command(flatten)]
+    rollout: Rollout,
 }
 
 pub(super) async fn run(session: &Session, args: Args) -> Result<u8, Failure> {

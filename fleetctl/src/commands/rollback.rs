@@ -26,8 +26,6 @@ pub struct Args {
     /// A version or release to go back to
     #[arg(long, value_name = "VERSION|RELEASE")]
     to: Option<String>,
-    #[command(flatten)]
-    rollout: Rollout,
     /// Print the id and leave; the deployment goes on
     #[arg(long)]
     detach: bool,
@@ -37,6 +35,8 @@ pub struct Args {
     /// Do not ask
     #[arg(short, long)]
     yes: bool,
+    #[command(flatten)]
+    rollout: Rollout,
 }
 
 pub(super) async fn run(session: &Session, args: Args) -> Result<u8, Failure> {

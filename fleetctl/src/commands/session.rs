@@ -50,7 +50,7 @@ pub struct Global {
     /// Show times in UTC
     #[arg(long, global = true)]
     pub utc: bool,
-    /// Never ask; what would need an answer fails
+    /// Never ask, even on a terminal
     #[arg(long, global = true)]
     pub no_input: bool,
     /// Stop waiting after this time (30s, 5m, 1h30m); a deployment goes on

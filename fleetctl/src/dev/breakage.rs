@@ -8,7 +8,7 @@ use fleet::release::Descriptor;
 
 use super::layout::{Layout, Shape};
 use super::process::{PidFile, start};
-use super::{down, ports, up};
+use super::{agents, down, ports, up};
 use crate::failure::Failure;
 
 /// What to break.
@@ -80,15 +80,19 @@ pub fn heal(layout: &Layout, shape: Shape, node: &str) -> Result<String, Failure
     let number =
         shape.nodes().find(|(_, name)| name == node).map(|(number, _)| number).ok_or_else(|| unknown(shape, node))?;
     let stray = PidFile::new(&layout.run(), &stray_record(node));
+    let mut done = Vec::new();
     if let Some(process) = stray.running() {
         process.stop();
+        done.push(format!("ended pid {} that was started by hand", process.pid));
     }
     stray.remove();
     if PidFile::new(&layout.run(), &up::agent(node)).running().is_some() {
-        return Ok(format!("the agent of {node} runs already"));
+        done.push(format!("the agent of {node} runs already; changed files are put right by deploying again"));
+    } else {
+        agents::start_one(layout, shape, number, node)?;
+        done.push(format!("started the agent of {node}"));
     }
-    up::start_agent(layout, shape, number, node)?;
-    Ok(format!("started the agent of {node}"))
+    Ok(done.join("; "))
 }
 
 /// The failure for a node that is not part of the fleet.

@@ -1,7 +1,6 @@
 //! Bringing a development fleet up, or into another shape. Everything is asked first and done only where it is missing,
 //! so that doing it again changes nothing.
 
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -21,12 +20,6 @@ use crate::failure::Failure;
 pub const READY_WITHIN: Duration = Duration::from_secs(20);
 /// How often it is asked whether it is.
 const ASK_INTERVAL: Duration = Duration::from_millis(100);
-/// How long a join token can be used: it is used at once.
-const TOKEN_TTL_MS: u64 = 600_000;
-/// How many nodes join at a time: each makes a key and a connection.
-const JOINS_AT_A_TIME: usize = 8;
-/// How long draining may take: the requests of an example take milliseconds.
-const DRAIN_TIMEOUT: &str = "10s";
 
 /// The name of the controller's pid file and log.
 pub const CONTROLLER: &str = "controller";
@@ -63,7 +56,6 @@ pub async fn controller(layout: &Layout, shape: Shape) -> Result<(Controller, Op
     let record = PidFile::new(&layout.run(), CONTROLLER);
     let log = layout.log(CONTROLLER);
     if record.running().is_none() {
-        ports::check_free(shape.controller(), "the controller")?;
         let program = programs::find(programs::CONTROLLER)?;
         let mut init = Command::new(&program);
         init.arg("init").arg("--data-dir").arg(layout.controller()).args(["--name", "localhost"]);
@@ -104,155 +96,27 @@ pub async fn controller(layout: &Layout, shape: Shape) -> Result<(Controller, Op
     }
 }
 
-/// Joins and starts every node of the shape that does not run yet.
+/// Makes sure that every port is free that something will want which does not run yet, before anything is changed.
 ///
 /// # Errors
-/// 1 with what the program said.
-pub async fn agents(layout: &Layout, shape: Shape, client: &mut Operator) -> Result<(), Failure> {
-    let program = programs::find(programs::AGENT)?;
-    let stopped: Vec<(u16, String)> =
-        shape.nodes().filter(|(_, name)| PidFile::new(&layout.run(), &agent(name)).running().is_none()).collect();
-    for (number, name) in &stopped {
-        if down::services_of(layout, name).is_empty() {
-            ports::check_free(shape.node(*number), &format!("node {name}"))?;
+/// 1, naming the first port that is not.
+pub fn check_ports(layout: &Layout, shape: Shape) -> Result<(), Failure> {
+    let runs = |name: &str| PidFile::new(&layout.run(), name).running().is_some();
+    if !runs(CONTROLLER) {
+        ports::check_free(shape.controller(), "the controller")?;
+    }
+    if !runs(BALANCER) {
+        ports::check_free(shape.balancer(), "the balancer")?;
+        if let Ok(admin) = layout.balancer_admin(shape).parse() {
+            ports::check_free(admin, "the balancer's runtime API")?;
         }
     }
-    join(layout, shape, client, &program, &stopped).await?;
-    for (number, name) in &stopped {
-        start_agent(layout, shape, *number, name)?;
-    }
-    Ok(())
-}
-
-async fn join(
-    layout: &Layout,
-    shape: Shape,
-    client: &mut Operator,
-    program: &Path,
-    nodes: &[(u16, String)],
-) -> Result<(), Failure> {
-    let strangers: Vec<&String> = nodes.iter().map(|(_, name)| name).filter(|name| !layout.has_joined(name)).collect();
-    let Some(uses) = u32::try_from(strangers.len()).ok().filter(|&n| n > 0) else { return Ok(()) };
-    let labels = [("role".to_owned(), ROLE.to_owned())].into();
-    let request =
-        v1::CreateTokenRequest { ttl_ms: TOKEN_TTL_MS, uses, labels, role: "node".to_owned(), name: String::new() };
-    let token = answer(CALL_DEADLINE, client.create_token(request)).await?.token;
-    for group in strangers.chunks(JOINS_AT_A_TIME) {
-        let mut joining = tokio::task::JoinSet::new();
-        for name in group {
-            let dir = layout.node(name);
-            for sub in ["services", "state"] {
-                std::fs::create_dir_all(dir.join(sub))
-                    .map_err(|e| Failure::config(format!("cannot make {}", dir.display())).caused_by(&e))?;
-            }
-            let token_file = dir.join("token");
-            write_private(&token_file, &token)?;
-            let mut command = Command::new(program);
-            command.arg("join").arg(shape.controller().to_string());
-            command.arg("--token-file").arg(&token_file).args([
-                "--name",
-                name,
-                "--label",
-                &format!("role={ROLE}"),
-                "--controller-name",
-                "localhost",
-            ]);
-            command.arg("--state-dir").arg(dir.join("state"));
-            without_agent_environment(&mut command);
-            let what = format!("fleet-agent join of {name}");
-            joining.spawn_blocking(move || {
-                let result = run(&mut command, &what);
-                // The agent removes it after use; after a failure nobody needs it any more.
-                let _ = std::fs::remove_file(&token_file);
-                result
-            });
-        }
-        while let Some(result) = joining.join_next().await {
-            result.map_err(|e| Failure::failed("joining was interrupted").because(e))??;
+    for (number, name) in shape.nodes() {
+        // A service that outlived its agent holds the port rightly, and its agent will find it again.
+        if !runs(&agent(&name)) && down::services_of(layout, &name).is_empty() {
+            ports::check_free(shape.node(number), &format!("node {name}"))?;
         }
     }
-    Ok(())
-}
-
-fn write_private(path: &Path, text: &str) -> Result<(), Failure> {
-    use std::io::Write as _;
-    let cannot = |e: std::io::Error| Failure::config(format!("cannot write {}", path.display())).caused_by(&e);
-    let mut file =
-        std::fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path).map_err(cannot)?;
-    file.write_all(text.as_bytes()).map_err(cannot)
-}
-
-fn without_agent_environment(command: &mut Command) {
-    for name in ["FLEET_AGENT_CONFIG", "FLEET_AGENT_CONTROLLER", "FLEET_AGENT_TOKEN_FILE"] {
-        command.env_remove(name);
-    }
-}
-
-/// `agent.toml`, as the agent reads it.
-#[derive(Debug, Serialize)]
-struct AgentToml<'a> {
-    node: &'a str,
-    controller: String,
-    controller_name: &'a str,
-    state_dir: std::path::PathBuf,
-    services_root: std::path::PathBuf,
-    scope: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    service_user: Option<&'a str>,
-    environment: std::collections::BTreeMap<&'a str, String>,
-    balancer: BalancerToml<'a>,
-}
-
-#[derive(Debug, Serialize)]
-struct BalancerToml<'a> {
-    drain_timeout: &'a str,
-    haproxy: HaproxyToml<'a>,
-}
-
-#[derive(Debug, Serialize)]
-struct HaproxyToml<'a> {
-    socket: String,
-    backend: &'a str,
-    server: &'a str,
-}
-
-fn agent_toml(layout: &Layout, shape: Shape, number: u16, name: &str) -> String {
-    let dir = layout.node(name);
-    let config = AgentToml {
-        node: name,
-        controller: shape.controller().to_string(),
-        controller_name: "localhost",
-        state_dir: dir.join("state"),
-        services_root: dir.join("services"),
-        scope: "root",
-        service_user: service_user(&dir),
-        environment: [("PORT", shape.node(number).port().to_string())].into(),
-        balancer: BalancerToml {
-            drain_timeout: DRAIN_TIMEOUT,
-            haproxy: HaproxyToml { socket: layout.balancer_admin(shape), backend: ROLE, server: name },
-        },
-    };
-    toml::to_string(&config).unwrap_or_default()
-}
-
-/// Whom services run as. An agent of root's would give them to `nobody`; where nobody cannot even enter the directory
-/// (root's home), they run as root: it is one person's fleet on that person's machine.
-fn service_user(dir: &Path) -> Option<&'static str> {
-    let is_open = |place: &Path| std::fs::metadata(place).is_ok_and(|m| m.mode() & 0o001 != 0);
-    (nix::unistd::geteuid().is_root() && !dir.ancestors().all(is_open)).then_some("root")
-}
-
-/// Starts the agent of a node that has joined.
-///
-/// # Errors
-/// 1 if it cannot be started.
-pub fn start_agent(layout: &Layout, shape: Shape, number: u16, name: &str) -> Result<(), Failure> {
-    let config = layout.node(name).join("agent.toml");
-    write(&config, &agent_toml(layout, shape, number, name))?;
-    let mut command = Command::new(programs::find(programs::AGENT)?);
-    command.arg("run").arg("--config").arg(&config);
-    without_agent_environment(&mut command);
-    start(&mut command, &layout.agent_log(name), &PidFile::new(&layout.run(), &agent(name)))?;
     Ok(())
 }
 
@@ -268,7 +132,7 @@ pub fn balancer(layout: &Layout, shape: Shape) -> Result<(), Failure> {
         shape.nodes().map(|(number, name)| Server { name, address: shape.node(number), weight: 100 }).collect();
     let config = Config {
         listen: shape.balancer(),
-        admin: admin.clone(),
+        admin,
         state_file: layout.root().join("balancer.state"),
         backends: vec![Backend { name: ROLE.to_owned(), listen: None, servers }],
     };
@@ -282,10 +146,6 @@ pub fn balancer(layout: &Layout, shape: Shape) -> Result<(), Failure> {
             running.signal(nix::sys::signal::Signal::SIGHUP);
         }
         return Ok(());
-    }
-    ports::check_free(shape.balancer(), "the balancer")?;
-    if let AdminAddress::Tcp(address) = admin {
-        ports::check_free(address, "the balancer's runtime API")?;
     }
     let mut command = Command::new(programs::own()?);
     command.args(["dev", "balancer", "--config"]).arg(layout.balancer_config()).env("FLEETCTL_LOG", "info");
@@ -368,7 +228,7 @@ pub async fn shrink(layout: &Layout, old: Shape, shape: Shape, client: &mut Oper
 }
 
 /// Runs a program to its end; what it said becomes the failure's causes.
-fn run(command: &mut Command, what: &str) -> Result<(), Failure> {
+pub(super) fn run(command: &mut Command, what: &str) -> Result<(), Failure> {
     let output = command
         .stdin(Stdio::null())
         .output()
@@ -379,26 +239,4 @@ fn run(command: &mut Command, what: &str) -> Result<(), Failure> {
     let said = String::from_utf8_lossy(&output.stderr);
     let said: Vec<String> = said.trim().lines().map(crate::output::text::plain).collect();
     Err(Failure::failed(format!("{what} failed ({})", output.status)).because(said.join("\n")))
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn an_agents_file_has_the_agreed_keys() {
-        let layout = Layout::at("/d".into());
-        let text = agent_toml(&layout, Shape::default(), 3, "n3");
-        let toml: toml::Table = text.parse().unwrap();
-        assert_eq!(toml["node"].as_str(), Some("n3"));
-        assert_eq!(toml["controller"].as_str(), Some("127.0.0.1:7443"));
-        assert_eq!(toml["controller_name"].as_str(), Some("localhost"));
-        assert_eq!(toml["services_root"].as_str(), Some("/d/nodes/n3/services"));
-        assert_eq!(toml["state_dir"].as_str(), Some("/d/nodes/n3/state"));
-        assert_eq!(toml["scope"].as_str(), Some("root"));
-        assert_eq!(toml["environment"]["PORT"].as_str(), Some("18083"));
-        assert_eq!(toml["balancer"]["haproxy"]["socket"].as_str(), Some("/d/balancer.sock"));
-        assert_eq!(toml["balancer"]["haproxy"]["server"].as_str(), Some("n3"));
-    }
 }
