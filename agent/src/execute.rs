@@ -58,7 +58,7 @@ impl Keeper {
         let running = self.record.running.as_ref().filter(|_| self.main_alive()).map(|running| running.release.clone());
         let supply = match wanted {
             Hold::Nothing => Supply::Absent,
-            Hold::Release { release, bundle, size } => self.supply(release, bundle, *size, current.as_ref()).await?,
+            Hold::Release { release, bundle, size } => self.supply(release, bundle, *size, current.as_ref(), way).await?,
         };
         let traffic = match (&self.tools.balancer, way) {
             // A process that ended by itself was missed by the balancer's own checks; there is nothing to drain.
@@ -77,12 +77,14 @@ impl Keeper {
         bundle: &Digest,
         size: u64,
         current: Option<&ReleaseId>,
+        way: Way,
     ) -> Result<Supply, Halt> {
         if let Some(descriptor) = self.releases.descriptor(release).map_err(Failure::at("stage"))? {
-            if current == Some(release) {
+            if current == Some(release) && way != Way::Forward {
+                // Reviving what is live must not wait for a controller; what differs in it is a finding meanwhile.
                 return Ok(Supply::Staged);
             }
-            // It lay there for a while: what would be made live must still be what was released (I1).
+            // It lay there for a while: what is made live, or ordered again, must be what was released (I1).
             let (releases, id) = (self.releases.clone(), release.clone());
             if blocking("stage", move || releases.is_whole(&id, &descriptor.manifest)).await? {
                 return Ok(Supply::Staged);

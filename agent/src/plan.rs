@@ -156,8 +156,8 @@ pub fn steps(wanted: &Hold, scene: &Scene) -> Vec<Step> {
 fn to_release(release: &ReleaseId, bundle: Digest, size: u64, scene: &Scene) -> Vec<Step> {
     let mut steps = Vec::new();
     let live = scene.current.as_ref() == Some(release);
-    if live && scene.running.as_ref() == Some(release) {
-        // It runs what it should: nothing is restarted.
+    if live && scene.running.as_ref() == Some(release) && scene.supply == Supply::Staged {
+        // It runs what it should, from files that are what they should be: nothing is restarted.
         if scene.answer == Answer::Outstanding {
             steps.push(Step::Probe { release: release.clone() });
         }
@@ -245,7 +245,10 @@ mod tests {
             (Some(2), Some(2), Staged, Outstanding, Drained, "probe allow"),
             (Some(2), Some(2), Staged, Given, Drained, "allow"),
             (Some(2), Some(2), Staged, Given, Allowed, ""),
-            (Some(2), Some(2), Absent, Given, NotBalanced, ""),
+            (Some(2), Some(2), Staged, Given, NotBalanced, ""),
+            // What is live was tampered with: it is put right and started from what was released.
+            (Some(2), Some(2), Absent, Given, NotBalanced, "fetch stage stop start probe"),
+            (Some(2), Some(2), Fetched, Given, Allowed, "stage drain stop start probe allow"),
         ] {
             assert_eq!(told(&hold(2), &scene(current, running, supply, answer, traffic)), expected);
         }

@@ -20,6 +20,7 @@ use fleet::{Digest, ReleaseId, ServiceName};
 use fleet_bundle::BundleError;
 use serde::{Deserialize, Serialize};
 
+use crate::platform::linux::machine;
 use crate::durable::{self, FileError};
 use crate::platform::ServicePlace;
 
@@ -154,7 +155,12 @@ impl Releases {
             // The descriptor first: a directory of this name is only ever seen together with what it is.
             durable::write(&self.descriptor_path(release), &descriptor.to_json())?;
             self.remember(release, &descriptor.manifest)?;
-            remove_tree(&target)?;
+            if target.symlink_metadata().is_ok() {
+                // It may be live: `current` must never point to half a release, so the two change places at once.
+                machine::exchange(&beside, &target).map_err(FileError::at("put in the place of", &target))?;
+                durable::sync_directory(&releases).map_err(FileError::at("sync", &releases))?;
+                return remove_tree(&beside);
+            }
             std::fs::rename(&beside, &target).map_err(FileError::at("rename to", &target))?;
             durable::sync_directory(&releases).map_err(FileError::at("sync", &releases))
         };

@@ -340,6 +340,22 @@ async fn a_release_that_was_tampered_with_is_fetched_again_before_it_goes_live()
 }
 
 #[tokio::test(start_paused = true)]
+async fn ordering_what_is_live_again_puts_right_what_was_changed_in_it() {
+    let (world, one) = (World::new(), release("web", "one", None));
+    held(&world, &one).await;
+    let live = world.root().join("releases").join(one.release().as_str());
+    std::fs::write(live.join("bin/app"), "evil").unwrap();
+    std::fs::write(live.join("left-behind"), "x").unwrap();
+    let mut agent = world.up(world.wish(2, &one.hold), "");
+    assert_eq!(agent.end(2).await, Some(Progress::Held));
+    assert_eq!(std::fs::read_to_string(live.join("bin/app")).unwrap(), "one");
+    assert!(!live.join("left-behind").exists());
+    assert_eq!((starts_of(&world, 2, Cause::Order), world.host.running(&world.service)), (1, vec![one.release()]));
+    let entries = std::fs::read_dir(live.parent().unwrap()).unwrap().count();
+    assert_eq!(entries, 1, "what it changed places with is gone");
+}
+
+#[tokio::test(start_paused = true)]
 async fn old_releases_are_removed_and_the_last_ones_kept() {
     let mut world = World::new();
     world.more = "keep_releases = 2".into();

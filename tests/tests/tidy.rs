@@ -28,7 +28,8 @@ fn sources(folder: &str) -> Vec<(String, String)> {
     found
 }
 
-const OURS: [&str; 10] = ["fleet", "proto", "certs", "bundle", "controller", "agent", "fleetctl", "ansible-compat", "tests", "benches"];
+const OURS: [&str; 10] =
+    ["fleet", "proto", "certs", "bundle", "controller", "agent", "fleetctl", "ansible-compat", "tests", "benches"];
 
 /// The code of a file: without comments, and without what follows its test module.
 fn code(text: &str) -> String {
@@ -40,7 +41,8 @@ fn code(text: &str) -> String {
 fn only_in(folders: &[&str], words: &[&str], allowed: &[&str], rule: &str) {
     let mut broken = Vec::new();
     for (name, text) in folders.iter().flat_map(|folder| sources(folder)) {
-        if allowed.iter().any(|place| name.starts_with(place)) || name.contains("/tests/") || name.ends_with("tests.rs") {
+        if allowed.iter().any(|place| name.starts_with(place)) || name.contains("/tests/") || name.ends_with("tests.rs")
+        {
             continue;
         }
         // `std::os::unix::…` is not the crate nix.
@@ -62,7 +64,16 @@ fn dependencies(folder: &str) -> Vec<String> {
 
 #[test]
 fn dependencies_point_inward() {
-    let ours = ["fleet", "fleet-proto", "fleet-certs", "fleet-bundle", "fleet-controller", "fleet-agent", "fleetctl", "ansible-compat"];
+    let ours = [
+        "fleet",
+        "fleet-proto",
+        "fleet-certs",
+        "fleet-bundle",
+        "fleet-controller",
+        "fleet-agent",
+        "fleetctl",
+        "ansible-compat",
+    ];
     let allowed: [(&str, &[&str]); 8] = [
         ("fleet", &[]),
         ("certs", &[]),
@@ -83,24 +94,57 @@ fn dependencies_point_inward() {
 #[test]
 fn the_law_is_pure() {
     assert_eq!(dependencies("fleet"), ["serde", "serde_json", "thiserror"]);
-    let banned = ["std::fs", "std::net", "std::env", "std::process", "std::thread", "std::io", "SystemTime", "Instant", "tokio", "async ", "println!", "HashMap"];
+    let banned = [
+        "std::fs",
+        "std::net",
+        "std::env",
+        "std::process",
+        "std::thread",
+        "std::io",
+        "SystemTime",
+        "Instant",
+        "tokio",
+        "async ",
+        "println!",
+        "HashMap",
+    ];
     only_in(&["fleet/src"], &banned, &[], "fleet sees no IO, clock, threads, or unordered maps");
 }
 
 #[test]
 fn one_file_names_each_database() {
-    only_in(&OURS[..9], &["(sled::", " sled::", "<sled::", "use sled"], &["controller/src/store/sled.rs", "controller/src/store.rs", "tests/"], "one file names sled");
-    only_in(&OURS[..9], &["(redb::", " redb::", "<redb::", "use redb"], &["controller/src/store/redb.rs", "controller/src/store.rs", "tests/"], "one file names redb");
+    only_in(
+        &OURS[..9],
+        &["(sled::", " sled::", "<sled::", "use sled"],
+        &["controller/src/store/sled.rs", "controller/src/store.rs", "tests/"],
+        "one file names sled",
+    );
+    only_in(
+        &OURS[..9],
+        &["(redb::", " redb::", "<redb::", "use redb"],
+        &["controller/src/store/redb.rs", "controller/src/store.rs", "tests/"],
+        "one file names redb",
+    );
 }
 
 #[test]
 fn one_folder_of_the_agent_names_proc() {
-    only_in(&["agent/src"], &["\"/proc", "pidfd", "rustix::", "nix::"], &["agent/src/platform/linux"], "/proc, pidfds and signals are the platform's");
+    only_in(
+        &["agent/src"],
+        &["\"/proc", "pidfd", "rustix::", "nix::"],
+        &["agent/src/platform/linux"],
+        "/proc, pidfds and signals are the platform's",
+    );
 }
 
 #[test]
 fn the_clock_is_asked_in_one_file_of_each_program() {
-    only_in(&["controller/src", "agent/src"], &["SystemTime::now", "std::time::Instant", "Timestamp::now"], &["controller/src/clock.rs", "agent/src/clock.rs"], "time is an argument");
+    only_in(
+        &["controller/src", "agent/src"],
+        &["SystemTime::now", "std::time::Instant", "Timestamp::now"],
+        &["controller/src/clock.rs", "agent/src/clock.rs"],
+        "time is an argument",
+    );
 }
 
 #[test]
@@ -109,7 +153,10 @@ fn no_file_belongs_to_nobody() {
         let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
         assert!(first.starts_with("//!"), "{name} does not begin by saying what it is for");
         let stem = Path::new(&name).file_stem().unwrap().to_string_lossy().into_owned();
-        assert!(!["common", "utils", "util", "helpers", "types", "core", "misc"].contains(&stem.as_str()), "{name}: a file is one thought, and has its name");
+        assert!(
+            !["common", "utils", "util", "helpers", "types", "core", "misc"].contains(&stem.as_str()),
+            "{name}: a file is one thought, and has its name"
+        );
     }
 }
 
@@ -117,7 +164,11 @@ fn no_file_belongs_to_nobody() {
 fn no_file_is_more_than_one_can_hold_in_the_head() {
     const LONGEST: usize = 700;
     for (name, text) in OURS.iter().flat_map(|folder| sources(folder)) {
-        assert!(text.lines().count() <= LONGEST, "{name} has {} lines, more than {LONGEST}: split it", text.lines().count());
+        assert!(
+            text.lines().count() <= LONGEST,
+            "{name} has {} lines, more than {LONGEST}: split it",
+            text.lines().count()
+        );
     }
 }
 

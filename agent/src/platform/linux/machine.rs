@@ -15,6 +15,15 @@ pub fn free_space(path: &Path) -> io::Result<u64> {
     Ok(u64::from(stat.blocks_available()).saturating_mul(u64::from(stat.fragment_size())))
 }
 
+/// Lets two paths of one file system change places, both at once.
+///
+/// # Errors
+/// The system's answer; either both have changed places or none has.
+pub fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+    Ok(renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE)?)
+}
+
 /// Whether this process has root's rights.
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
