@@ -25,6 +25,8 @@ use crate::switch;
 const ALIVE_WHEN_PROBED: Duration = Duration::from_millis(200);
 /// The same, where being alive is all that can be asked.
 const ALIVE_WHEN_NOT_PROBED: Duration = Duration::from_millis(500);
+/// The pause after the first bad answer; it doubles up to the probe's interval.
+const FIRST_PROBE_PAUSE: Duration = Duration::from_millis(20);
 /// Time to stop for a release whose descriptor is gone.
 const DEFAULT_STOP_TIMEOUT: Millis = Millis::from_secs(30);
 /// Between two tries to put this node back into the balancer.
@@ -275,6 +277,7 @@ impl Keeper {
         let question = Question::new(probe, &environment)?;
         let deadline = begun + probe.timeout.to_std();
         let (mut tries, mut in_a_row) = (0u32, 0);
+        let mut eager = FIRST_PROBE_PAUSE;
         loop {
             let last = question.ask().await;
             tries += 1;
@@ -298,7 +301,10 @@ impl Keeper {
                     probe.timeout, probe.successes
                 ));
             }
-            tokio::time::sleep(probe.interval.to_std()).await;
+            // A service that has just been started answers soon or takes its time: asked often at first, then as told.
+            let pause = if in_a_row == 0 { eager.min(probe.interval.to_std()) } else { probe.interval.to_std() };
+            eager = eager.saturating_mul(2);
+            tokio::time::sleep(pause).await;
         }
     }
 

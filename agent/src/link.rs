@@ -9,6 +9,7 @@ use fleet_certs::{DialError, Dialer};
 use fleet_proto::v1::link_client::LinkClient;
 use fleet_proto::v1::{Desired, FetchBundleRequest, FromAgent, Hello, Hint, from_agent, to_agent};
 use fleet_proto::{PROTOCOL, convert};
+use tokio::time::Instant;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -200,6 +201,9 @@ async fn speak(
     let mut changes = node.changes();
     let mut stated = None;
     let mut hinted = None;
+    // When the next change may be hinted at: the first at once, a stream of them no more often than the pause.
+    let mut next_hint = Instant::now();
+    let mut changed_since = false;
     let mut ticks = tokio::time::interval(observe_every.to_std());
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -223,11 +227,14 @@ async fn speak(
                 if changed.is_err() {
                     return;
                 }
-                tokio::time::sleep(HINT_PAUSE).await;
-                changes.mark_unchanged();
+                changed_since = true;
+                continue;
             }
+            () = tokio::time::sleep_until(next_hint), if changed_since => {}
             _ = ticks.tick() => {}
         }
+        changed_since = false;
+        next_hint = Instant::now() + HINT_PAUSE;
         let seen = observe::without_ages(node.look().await);
         if stated.as_ref() == Some(&seen) || hinted.as_ref() == Some(&seen) {
             continue;
