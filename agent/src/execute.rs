@@ -9,6 +9,7 @@ use fleet::{Digest, Hold, Millis, Order, ReleaseId};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::config::WhenUnreachable;
 use crate::environment;
 use crate::fetch;
 use crate::journal::Entry;
@@ -82,8 +83,9 @@ impl Keeper {
         way: Way,
     ) -> Result<Supply, Halt> {
         if let Some(descriptor) = self.releases.descriptor(release).map_err(Failure::at("stage"))? {
-            if current == Some(release) && way != Way::Forward {
-                // Reviving what is live must not wait for a controller; what differs in it is a finding meanwhile.
+            let must_serve = self.tools.config.when_controller_unreachable == WhenUnreachable::LastPermitted;
+            if current == Some(release) && matches!(way, Way::Revive(_)) && must_serve {
+                // The administrator wants it up even where a changed file could not be put right without a controller.
                 return Ok(Supply::Staged);
             }
             // It lay there for a while: what is made live, or ordered again, must be what was released (I1).
@@ -221,6 +223,11 @@ impl Keeper {
             user: prepared.user,
             log: self.log.output(),
         };
+        if self.record.live.as_ref() != Some(release) {
+            // The record was lost, and `current` pointed here already: from now on it is this agent's again.
+            self.record.live = Some(release.clone());
+            self.record.activated = Some(self.tools.now());
+        }
         let running = self.tools.supervisor.start(&launch).await.map_err(|error| failed(step, error.to_string()))?;
         self.tools.points.pass("start.inside")?;
         let cause = match way {

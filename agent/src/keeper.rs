@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use fleet::evidence::{Health, Progress};
 use fleet::release::Descriptor;
-use fleet::{Generation, Hold, Order, ReleaseId};
+use fleet::{Digest, Generation, Hold, Order, ReleaseId};
+use sha2::Digest as _;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -90,11 +91,22 @@ pub struct Status {
     /// The main process on record.
     pub running: Option<Running>,
     /// The release that this agent made live, and what it is.
-    pub live: Option<(ReleaseId, Arc<Descriptor>)>,
+    pub live: Option<Live>,
     /// When it made it live.
     pub activated: Option<Moment>,
     /// Digests of every release ever held.
     pub known: Known,
+}
+
+/// The release that this agent made live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Live {
+    /// Which.
+    pub release: ReleaseId,
+    /// What it is, as staged here.
+    pub descriptor: Arc<Descriptor>,
+    /// The digest of that descriptor: it tells the controller what files are compared with.
+    pub digest: Digest,
 }
 
 /// Why work on an order did not come to its end.
@@ -283,9 +295,13 @@ impl Keeper {
     /// Publishes what is on record.
     pub(crate) fn publish(&self) {
         let live = self.record.live.as_ref().and_then(|release| match &self.status.borrow().live {
-            Some((same, descriptor)) if same == release => Some((release.clone(), descriptor.clone())),
+            Some(live) if live.release == *release => Some(live.clone()),
             Some(_) | None => match self.releases.descriptor(release) {
-                Ok(found) => found.map(|descriptor| (release.clone(), Arc::new(descriptor))),
+                Ok(found) => found.map(|descriptor| Live {
+                    release: release.clone(),
+                    digest: Digest(sha2::Sha256::digest(descriptor.to_json()).into()),
+                    descriptor: Arc::new(descriptor),
+                }),
                 Err(error) => {
                     tracing::error!("{error}");
                     None
@@ -302,9 +318,14 @@ impl Keeper {
     /// Publishes the digests of a release that has just been staged.
     pub(crate) fn learn(&self) {
         match self.releases.known() {
-            Ok(known) => self.status.send_modify(|status| status.known = known),
+            Ok(known) => self.status.send_modify(|status| {
+                status.known = known;
+                // What was staged may be what is live, put right: what it is, is read again.
+                status.live = None;
+            }),
             Err(error) => tracing::error!("{error}"),
         }
+        self.publish();
     }
 
     /// Notes a start in the log of starts.
@@ -376,7 +397,10 @@ impl Keeper {
         let now = self.tools.now();
         let mut marked =
             seen.inspect_err(|cause| tracing::error!("cannot look for a started process: {cause}")).ok()?.processes;
-        marked.retain(|process| process.marker.as_ref() == Some(release));
+        // A service that cleans its environment has lost the mark; what it executes and where it stands tell as well.
+        marked.retain(|process| {
+            [&process.marker, &process.executable.release, &process.cwd].into_iter().flatten().any(|its| its == release)
+        });
         marked.sort_by_key(|process| std::cmp::Reverse(process.age));
         marked.into_iter().find_map(|process| {
             let about = now.ticks.saturating_sub(process.age.0 / 10);

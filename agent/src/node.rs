@@ -272,7 +272,29 @@ impl Node {
                 }
             }
         }
+        services.extend(self.left_behind(&services));
         services
+    }
+
+    /// Services whose releases lie here although nothing was ordered: a node that lost its state, or was given another
+    /// role. What runs of them is nobody's business but must not be nobody's knowledge.
+    fn left_behind(&self, known: &[ServiceEvidence]) -> Vec<ServiceEvidence> {
+        let Ok(entries) = std::fs::read_dir(&self.tools.config.services_root) else { return Vec::new() };
+        let mut found = Vec::new();
+        for entry in entries.flatten() {
+            let Ok(service) = entry.file_name().to_string_lossy().parse::<ServiceName>() else { continue };
+            if known.iter().any(|evidence| evidence.service == service) || !entry.path().join(".fleet").is_dir() {
+                continue;
+            }
+            let place = self.tools.config.place(&service);
+            let reason = "its releases lie on this node, and no order names it";
+            let evidence = observe::evidence_without_order(self.tools.observer.as_ref(), &place, Generation(0), reason);
+            if evidence.current.is_some() || !evidence.processes.is_empty() {
+                found.push(evidence);
+            }
+        }
+        found.sort_by(|a, b| a.service.cmp(&b.service));
+        found
     }
 
     fn tell_all(&self, mut change: impl FnMut(&mut Wish)) {

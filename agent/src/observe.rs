@@ -16,7 +16,7 @@ pub fn evidence(
 ) -> ServiceEvidence {
     let look = Look {
         place,
-        held: status.live.as_ref().map(|(release, descriptor)| (release, &descriptor.manifest)),
+        held: status.live.as_ref().map(|live| (&live.release, &live.descriptor.manifest)),
         running: status.running.as_ref(),
         known: &status.known,
         activated: status.activated.as_ref().map(|moment| (moment.boot_id.as_str(), moment.ticks)),
@@ -27,7 +27,8 @@ pub fn evidence(
     } else {
         Progress::Working { step: "fetch".to_owned(), detail: "the order has just arrived".to_owned() }
     };
-    gather(&place.service, ordered, progress, status.health.clone(), seen)
+    let compared = status.live.as_ref().map(|live| live.digest);
+    ServiceEvidence { compared, ..gather(&place.service, ordered, progress, status.health.clone(), seen) }
 }
 
 /// The evidence for a service that is fenced because the agent cannot read what it knew of it: what is seen, and why.
@@ -65,6 +66,7 @@ fn gather(
         current: seen.current,
         files: seen.files,
         files_omitted: seen.files_omitted,
+        compared: None,
         processes: seen.processes,
         health,
     }

@@ -3,6 +3,7 @@
 //! fail, hang or lie.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use fleet::evidence::{FileDeviation, Process};
@@ -107,6 +108,19 @@ pub enum ProcessError {
     },
 }
 
+/// Who listens where a service was just asked and an answer came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listener {
+    /// Nobody but the service that was started.
+    Ours,
+    /// Somebody else, alone or beside the service: the process, for people.
+    Stranger(String),
+    /// No socket listens there, or none any more.
+    Nobody,
+    /// It cannot be told, and why.
+    Unknown(String),
+}
+
 /// Starting and stopping the service of `runtime: process`.
 ///
 /// A service is never the agent's to lose: it runs in its own session, outlives the agent, and is found again.
@@ -118,6 +132,10 @@ pub trait Supervisor: Send + Sync + 'static {
     fn is_running(&self, running: &Running) -> bool;
     /// Returns when this very process is gone.
     async fn gone(&self, running: &Running);
+    /// Who listens on an address of this machine, as seen from the service that `running` is the main process of.
+    /// Ours are the main process's tree and session, and what carries the mark of this very start; a process that an
+    /// earlier start left behind is a stranger. Blocking: call it where blocking is allowed.
+    fn listener(&self, place: &ServicePlace, running: &Running, address: &SocketAddr) -> Listener;
     /// Stops every process of the service: SIGTERM to the main process's tree and everything that carries the
     /// service's mark, SIGKILL to what is left after `timeout`. Hand-started copies without the mark are not
     /// touched: they are evidence. Stopping what does not run is success.
@@ -152,6 +170,9 @@ pub struct Look<'a> {
     pub running: Option<&'a Running>,
     /// Digests of files of every release that this node ever held of this service: what makes a stray process.
     pub known: &'a std::collections::BTreeMap<fleet::Digest, ReleaseId>,
+    /// The roots of the other services that have an order on this node: what lies there is theirs. Whatever else lies
+    /// beside the service's root is nobody's, and a place for old code to hide.
+    pub neighbours: &'a [PathBuf],
     /// When the current release was activated: (boot id, clock ticks since boot). None if not known.
     pub activated: Option<(&'a str, u64)>,
 }

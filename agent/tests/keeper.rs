@@ -67,7 +67,7 @@ async fn a_release_is_fetched_once_started_once_and_held() {
     assert_eq!(agent.end(2).await, Some(Progress::Held));
     assert_eq!(world.starts().len(), 1);
     let status = agent.until(|status| status.health == Health::Healthy).await;
-    assert_eq!(status.live.unwrap().0, one.release());
+    assert_eq!(status.live.unwrap().release, one.release());
     assert!(!status.known.is_empty());
 }
 
@@ -353,6 +353,31 @@ async fn ordering_what_is_live_again_puts_right_what_was_changed_in_it() {
     assert_eq!((starts_of(&world, 2, Cause::Order), world.host.running(&world.service)), (1, vec![one.release()]));
     let entries = std::fs::read_dir(live.parent().unwrap()).unwrap().count();
     assert_eq!(entries, 1, "what it changed places with is gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_died_is_not_started_from_files_that_were_changed() {
+    let (world, one) = (World::new(), release("web", "one", None));
+    held(&world, &one).await;
+    let program = world.root().join("releases").join(one.release().as_str()).join("bin/app");
+    let mut agent = world.up(world.wish(1, &one.hold), "");
+    assert_eq!(agent.end(1).await, Some(Progress::Held));
+    std::fs::write(&program, "evil").unwrap();
+    world.host.crash(&world.service);
+    agent.until(|status| status.running.is_none()).await;
+    agent.until(|status| status.running.is_some() && status.progress == Progress::Held).await;
+    assert_eq!(std::fs::read_to_string(program).unwrap(), "one", "it was put right first");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_lost_its_record_compares_files_again_once_it_holds_its_order() {
+    let (world, one) = (World::new(), release("web", "one", None));
+    held(&world, &one).await;
+    world.forget_record();
+    let mut agent = world.up(world.wish(1, &one.hold), "");
+    assert_eq!(agent.end(1).await, Some(Progress::Held));
+    let status = agent.until(|status| status.live.is_some()).await;
+    assert_eq!(status.live.unwrap().release, one.release());
 }
 
 #[tokio::test(start_paused = true)]

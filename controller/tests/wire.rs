@@ -130,6 +130,13 @@ impl Controller {
         self.upload(packed.digest, bytes).await.unwrap()
     }
 
+    /// What an agent that compared files with this release says.
+    async fn compared(&self, release: &v1::Release) -> Option<String> {
+        let request = v1::GetReleaseRequest { name: release.id.clone() };
+        let descriptor = self.operator().await.get_release(request).await.unwrap().into_inner().descriptor;
+        Some(Digest(sha2::Sha256::digest(descriptor).into()).to_string())
+    }
+
     async fn upload(&self, digest: Digest, bytes: Vec<u8>) -> Result<v1::Release, Status> {
         let header = v1::UploadHeader { digest: digest.to_string(), size: bytes.len() as u64 };
         let parts = [v1::upload_release_request::Part::Header(header), v1::upload_release_request::Part::Data(bytes)];
@@ -145,6 +152,8 @@ fn code(result: Result<impl Sized, Status>) -> Code {
 /// A scripted agent: it says what the test tells it to say.
 struct Agent {
     name: String,
+    /// The digest of the descriptor that it says it compared files with.
+    compared: Option<String>,
     to_controller: mpsc::Sender<v1::FromAgent>,
     from_controller: Streaming<v1::ToAgent>,
 }
@@ -155,7 +164,7 @@ impl Agent {
         let hello = v1::Hello { agent_version: "test".into(), boot_id: "b".into(), protocol: PROTOCOL };
         to_controller.send(v1::FromAgent { message: Some(v1::from_agent::Message::Hello(hello)) }).await.unwrap();
         let from_controller = LinkClient::new(channel).session(ReceiverStream::new(outgoing)).await.unwrap().into_inner();
-        Self { name: name.into(), to_controller, from_controller }
+        Self { name: name.into(), compared: None, to_controller, from_controller }
     }
 
     /// The next challenge, and the orders that came before it, if any came.
@@ -194,6 +203,7 @@ impl Agent {
             progress: Some(v1::service_evidence::Progress::Held(v1::Held {})),
             current: Some(release.release.clone()),
             processes: vec![process],
+            compared: self.compared.clone(),
             health: Some(v1::service_evidence::Health::Healthy(v1::Healthy {})),
             ..Default::default()
         };
@@ -314,6 +324,8 @@ async fn an_agent_that_lies_is_not_believed() {
     let mut honest = Agent::connect(controller.join("node", "n1").await, "n1").await;
     let mut liar = Agent::connect(controller.join("node", "n2").await, "n2").await;
     let release = controller.release("1.0.0").await;
+    let compared = controller.compared(&release).await;
+    (honest.compared, liar.compared) = (compared.clone(), compared);
     let mut operator = controller.operator().await;
     let request = v1::DeploymentRequest { release: release.id.clone(), segments: "1".into(), node_deadline_ms: 4_000, on_failure: "stop".into(), ..Default::default() };
     let deployment = operator.start_deployment(request).await.unwrap().into_inner();
@@ -362,6 +374,7 @@ async fn what_is_acknowledged_is_there_after_a_restart_and_the_deployment_goes_o
     let mut operator = controller.operator().await;
     assert_eq!(operator.list_releases(v1::ListReleasesRequest::default()).await.unwrap().into_inner().releases[0].id, release.id);
     let mut agent = Agent::connect(controller.dial(&dialer).await, "n1").await;
+    agent.compared = controller.compared(&release).await;
     let (again, nonce) = agent.order_after(0).await;
     assert_eq!(again, order, "the same order is said again");
     let answering = tokio::spawn(async move {

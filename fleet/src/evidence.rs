@@ -33,6 +33,9 @@ pub struct ServiceEvidence {
     pub files: Vec<FileDeviation>,
     /// Deviations beyond the limit of one statement, counted.
     pub files_omitted: u64,
+    /// The digest of the descriptor whose manifest the files were compared with; None when they were not compared.
+    /// No deviation means nothing unless this is the descriptor that the controller knows.
+    pub compared: Option<Digest>,
     /// Every process of the service, and every process of the node that runs something of the service's releases.
     pub processes: Vec<Process>,
     /// What the last probe said.

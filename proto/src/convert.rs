@@ -132,6 +132,7 @@ impl From<ServiceEvidence> for v1::ServiceEvidence {
             current: s.current.map(Into::into),
             files: s.files.into_iter().map(Into::into).collect(),
             files_omitted: s.files_omitted,
+            compared: s.compared.map(Into::into),
             processes: s.processes.into_iter().map(Into::into).collect(),
             health: Some(health),
         }
@@ -160,6 +161,7 @@ impl TryFrom<v1::ServiceEvidence> for ServiceEvidence {
             current: parse_optional("current", s.current.as_ref())?,
             files: all("files", s.files, TryInto::try_into)?,
             files_omitted: s.files_omitted,
+            compared: parse_optional("compared", s.compared.as_ref())?,
             processes: all("processes", s.processes, TryInto::try_into)?,
             health,
         })
@@ -295,7 +297,7 @@ mod tests {
         let evidence = |progress, health| ServiceEvidence {
             service: "web".parse().unwrap(), generation: Generation(4), progress, current: None,
             files: kinds.iter().map(|&kind| FileDeviation { path: "a".into(), kind, expected: "x".into(), found: "y".into() }).collect(),
-            files_omitted: 2, processes: vec![process.clone()], health,
+            files_omitted: 2, compared: Some(Digest([3; 32])), processes: vec![process.clone()], health,
         };
         let attestation = Attestation {
             node: "n1".parse().unwrap(), nonce: fleet::Nonce::from_random(5), boot_id: "b".into(),

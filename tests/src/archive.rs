@@ -1,13 +1,15 @@
 //! Hostile bundles: archives that no honest `fleetctl` would make.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 
-use tar::{Builder, EntryType, Header};
+use tar::{EntryType, Header};
 
 /// Ten gibibytes: what an archive bomb unpacks to.
 pub const BOMB: u64 = 10 << 30;
+/// An archive ends with two empty blocks.
+const END: u64 = 1024;
 
 /// One entry, written as it is: nothing is checked.
 #[derive(Debug, Clone)]
@@ -52,36 +54,67 @@ pub fn honest_manifest() -> String {
     )
 }
 
-/// Writes a bundle of this descriptor and these entries.
-pub fn write(path: &Path, descriptor: &str, entries: &[Entry]) -> PathBuf {
-    let encoder = zstd::Encoder::new(File::create(path).unwrap(), 1).unwrap();
-    let mut builder = Builder::new(encoder);
-    append(&mut builder, ".fleet/release.json", EntryType::Regular, "", 0o644, descriptor.len() as u64, descriptor.as_bytes());
-    for entry in entries {
-        append(&mut builder, &entry.name, entry.kind, &entry.link, entry.mode, entry.zeros, io::repeat(0).take(entry.zeros));
-    }
-    builder.into_inner().unwrap().finish().unwrap().sync_all().unwrap();
+/// Writes a bundle of this descriptor and these entries, with `tail` zeros after its end.
+pub fn write(path: &Path, descriptor: &[u8], entries: &[Entry], tail: u64) -> PathBuf {
+    let mut encoder = zstd::Encoder::new(File::create(path).unwrap(), 1).unwrap();
+    let first = Entry { mode: 0o644, ..Entry::file(".fleet/release.json") };
+    encoder.write_all(&header(&first, descriptor.len() as u64)).unwrap();
+    encoder.write_all(descriptor).unwrap();
+    zeros(&mut encoder, padding(descriptor.len() as u64));
+    append(&mut encoder, entries);
+    zeros(&mut encoder, END + tail);
+    encoder.finish().unwrap().sync_all().unwrap();
     path.to_owned()
 }
 
-fn append(to: &mut Builder<impl io::Write>, name: &str, kind: EntryType, link: &str, mode: u32, size: u64, content: impl Read) {
+/// Writes an archive of these entries only, without a descriptor.
+pub fn write_bare(path: &Path, entries: &[Entry]) -> PathBuf {
+    let mut encoder = zstd::Encoder::new(File::create(path).unwrap(), 1).unwrap();
+    append(&mut encoder, entries);
+    zeros(&mut encoder, END);
+    encoder.finish().unwrap().sync_all().unwrap();
+    path.to_owned()
+}
+
+fn append(to: &mut impl Write, entries: &[Entry]) {
+    for entry in entries {
+        to.write_all(&header(entry, entry.zeros)).unwrap();
+        zeros(to, entry.zeros + padding(entry.zeros));
+    }
+}
+
+/// A header with whatever is asked for: the checked way of the tar crate refuses such names.
+fn header(entry: &Entry, size: u64) -> [u8; 512] {
     let mut header = Header::new_gnu();
-    // The setters refuse such names; the fields do not.
     let old = header.as_old_mut();
-    old.name[..name.len()].copy_from_slice(name.as_bytes());
-    old.linkname[..link.len()].copy_from_slice(link.as_bytes());
-    header.set_entry_type(kind);
-    if matches!(kind, EntryType::Char | EntryType::Block) {
+    old.name[..entry.name.len()].copy_from_slice(entry.name.as_bytes());
+    old.linkname[..entry.link.len()].copy_from_slice(entry.link.as_bytes());
+    header.set_entry_type(entry.kind);
+    if matches!(entry.kind, EntryType::Char | EntryType::Block) {
         header.set_device_major(1).unwrap();
         header.set_device_minor(3).unwrap();
     }
-    header.set_mode(mode);
+    header.set_mode(entry.mode);
     header.set_uid(0);
     header.set_gid(0);
     header.set_mtime(0);
     header.set_size(size);
     header.set_cksum();
-    to.append(&header, content).unwrap();
+    *header.as_bytes()
+}
+
+fn padding(size: u64) -> u64 {
+    size.next_multiple_of(512) - size
+}
+
+/// In large pieces: ten gibibytes are written in seconds.
+fn zeros(to: &mut impl Write, mut count: u64) {
+    static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
+    while count > 0 {
+        let piece = count.min(ZEROS.len() as u64);
+        to.write_all(&ZEROS[..piece as usize]).unwrap();
+        count -= piece;
+    }
 }
 
 #[cfg(test)]
@@ -92,7 +125,8 @@ mod tests {
     fn an_archive_of_honest_entries_is_accepted() {
         // Otherwise every refusal of a hostile one could have another reason.
         let dir = tempfile::tempdir().unwrap();
-        let path = write(&dir.path().join("x"), &descriptor(&honest_manifest()), &[Entry::file("bin/hello")]);
+        let path =
+            write(&dir.path().join("x"), descriptor(&honest_manifest()).as_bytes(), &[Entry::file("bin/hello")], 0);
         let read = fleet_bundle::inspect(&mut File::open(path).unwrap());
         assert!(read.is_ok(), "{read:?}");
     }

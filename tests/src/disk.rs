@@ -27,7 +27,8 @@ pub fn skip(story: &str, why: &str) {
 
 /// Whether this process may mount.
 pub fn may_mount() -> bool {
-    nix::unistd::geteuid().is_root() && Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success())
+    nix::unistd::geteuid().is_root()
+        && Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success())
 }
 
 /// An ext4 file system of its own, on a loop device.
@@ -56,6 +57,11 @@ impl Disk {
 
     fn mount(&self) -> Result<(), String> {
         try_run(Command::new("mount").args(["-o", "loop"]).arg(&self.image).arg(&self.at))
+    }
+
+    /// Brings everything written until now to the disk: what belongs to the installation and not to the story.
+    pub fn settle(&self) {
+        try_run(Command::new("sync").arg("-f").arg(&self.at)).unwrap();
     }
 
     /// Cuts the power: from now on every access fails, and what was not synced is gone.
@@ -98,7 +104,9 @@ impl Tmpfs {
     /// What mount said.
     pub fn mount(at: &Path, mebibytes: u64) -> Result<Tmpfs, String> {
         fs::create_dir_all(at).map_err(|error| error.to_string())?;
-        try_run(Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m,mode=0755"), "none"]).arg(at))?;
+        try_run(
+            Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m,mode=0755"), "none"]).arg(at),
+        )?;
         Ok(Tmpfs { at: at.to_owned() })
     }
 
@@ -122,7 +130,8 @@ impl Drop for Tmpfs {
 
 fn unmount(at: &Path) {
     // Lazily: a failed story may have left somebody inside.
-    let _not_mounted = try_run(Command::new("umount").arg(at)).or_else(|_| try_run(Command::new("umount").arg("-l").arg(at)));
+    let _not_mounted =
+        try_run(Command::new("umount").arg(at)).or_else(|_| try_run(Command::new("umount").arg("-l").arg(at)));
 }
 
 fn try_run(command: &mut Command) -> Result<(), String> {

@@ -10,6 +10,8 @@
 #![allow(clippy::unwrap_used)]
 
 pub mod archive;
+mod asking;
+mod breaking;
 pub mod disk;
 pub mod fleet;
 pub mod output;

@@ -80,13 +80,18 @@ impl Output {
 
 impl std::fmt::Display for Output {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "`{}` (exit {})\n--- stdout\n{}--- stderr\n{}---\n", self.command, self.code, self.stdout, self.stderr)
+        write!(
+            f,
+            "`{}` (exit {})\n--- stdout\n{}--- stderr\n{}---\n",
+            self.command, self.code, self.stdout, self.stderr
+        )
     }
 }
 
 /// A command line for people.
 pub fn words(command: &Command) -> String {
-    let program = std::path::Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let program =
+        std::path::Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
     command.get_args().fold(program, |line, word| format!("{line} {}", word.to_string_lossy()))
 }
 

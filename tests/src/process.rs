@@ -20,14 +20,16 @@ pub struct Proc {
 }
 
 impl Proc {
-    /// The process with this number, unless it is gone or only its exit code is left.
+    /// The process with this number, unless it is gone or only its exit code is left. A process whose first thread has
+    /// ended lives on while it has others: they still hold its ports and locks.
     pub fn of(pid: i32) -> Option<Proc> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The name in parentheses may hold anything; the fields after the last one are plain.
         let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
         let state = fields.next()?;
         let start = fields.nth(18)?.parse().ok()?;
-        (!matches!(state, "Z" | "X")).then_some(Proc { pid, start })
+        let threads = || fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().count();
+        (!matches!(state, "Z" | "X") || threads() > 1).then_some(Proc { pid, start })
     }
 
     /// Every process of this machine.
@@ -91,11 +93,20 @@ impl Proc {
     /// Whether its arguments, working directory or environment speak of something below `dir`.
     pub fn speaks_of(&self, dir: &Path) -> bool {
         let dir = dir.to_string_lossy();
-        let below = |text: &str| text.match_indices(&*dir).any(|(at, found)| matches!(text.as_bytes().get(at + found.len()), None | Some(b'/')));
-        self.arguments().iter().any(|word| below(word)) || below(&self.directory().to_string_lossy()) || self.environment().values().any(|value| below(value))
+        let below = |text: &str| {
+            text.match_indices(&*dir)
+                .any(|(at, found)| matches!(text.as_bytes().get(at + found.len()), None | Some(b'/')))
+        };
+        self.arguments().iter().any(|word| below(word))
+            || below(&self.directory().to_string_lossy())
+            || self.environment().values().any(|value| below(value))
     }
 }
 
 fn split(bytes: &[u8]) -> Vec<String> {
-    bytes.split(|b| *b == 0).filter(|part| !part.is_empty()).map(|part| String::from_utf8_lossy(part).into_owned()).collect()
+    bytes
+        .split(|b| *b == 0)
+        .filter(|part| !part.is_empty())
+        .map(|part| String::from_utf8_lossy(part).into_owned())
+        .collect()
 }

@@ -63,7 +63,10 @@ impl Stream {
     #[track_caller]
     pub fn event(&mut self) -> Option<Value> {
         let line = self.line()?;
-        Some(serde_json::from_str(&line).unwrap_or_else(|error| panic!("`{}` printed a line that is not JSON ({error}): {line}", self.command)))
+        Some(
+            serde_json::from_str(&line)
+                .unwrap_or_else(|error| panic!("`{}` printed a line that is not JSON ({error}): {line}", self.command)),
+        )
     }
 
     /// The next fact of a `jsonl` stream, other events left out.

@@ -66,7 +66,8 @@ pub fn upload(port: u16, own: &IdentityPems, digest: &str, bytes: &[u8]) -> Resu
         let mut client = OperatorClient::new(connect(port, &own.ca_pem, Some(own)).await?);
         let header = Part::Header(UploadHeader { digest: digest.to_owned(), size: bytes.len() as u64 });
         let data = bytes.chunks(fleet_proto::LARGEST_CHUNK).map(|chunk| Part::Data(chunk.to_vec()));
-        let messages: Vec<_> = std::iter::once(header).chain(data).map(|part| UploadReleaseRequest { part: Some(part) }).collect();
+        let messages: Vec<_> =
+            std::iter::once(header).chain(data).map(|part| UploadReleaseRequest { part: Some(part) }).collect();
         client.upload_release(tokio_stream::iter(messages)).await.map(|release| release.into_inner().id).map_err(told)
     })
 }

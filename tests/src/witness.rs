@@ -107,7 +107,13 @@ impl Sighting {
 #[track_caller]
 pub fn nothing_lost(seen: &[Sighting]) {
     let lost: Vec<_> = seen.iter().enumerate().filter_map(|(at, sighting)| Some((at, sighting.lost()?))).collect();
-    assert!(lost.is_empty(), "{} of {} requests were lost; the first: {:?}", lost.len(), seen.len(), &lost[..lost.len().min(5)]);
+    assert!(
+        lost.is_empty(),
+        "{} of {} requests were lost; the first: {:?}",
+        lost.len(),
+        seen.len(),
+        &lost[..lost.len().min(5)]
+    );
     assert!(seen.len() > 50, "only {} requests were made: that shows nothing", seen.len());
 }
 
@@ -116,7 +122,8 @@ pub fn nothing_lost(seen: &[Sighting]) {
 /// # Errors
 /// Why there is no whole answer, in words.
 pub fn get(port: u16, path: &str) -> Result<Answer, String> {
-    let mut stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), REQUEST_LIMIT).map_err(|e| format!("connect: {e}"))?;
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), REQUEST_LIMIT)
+        .map_err(|e| format!("connect: {e}"))?;
     stream.set_read_timeout(Some(REQUEST_LIMIT)).map_err(|e| e.to_string())?;
     stream.set_write_timeout(Some(REQUEST_LIMIT)).map_err(|e| e.to_string())?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n");
@@ -130,7 +137,11 @@ fn parse(text: &str) -> Option<Answer> {
     let (head, body) = text.split_once("\r\n\r\n")?;
     let status = head.strip_prefix("HTTP/1.")?.get(2..5)?.parse().ok()?;
     let header = |wanted: &str| {
-        head.lines().skip(1).filter_map(|line| line.split_once(':')).find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.trim().to_owned())
+        head.lines()
+            .skip(1)
+            .filter_map(|line| line.split_once(':'))
+            .find(|(name, _)| name.eq_ignore_ascii_case(wanted))
+            .map(|(_, value)| value.trim().to_owned())
     };
     if let Some(length) = header("content-length")
         && body.len() != length.parse::<usize>().ok()?

@@ -18,7 +18,10 @@ fn a_broken_version_goes_back_and_every_node_is_proven_back() {
     nothing_lost(&witness.stop());
     output.clone().never_says("converged").says("exit=3");
     assert!(output.all().to_lowercase().replace('_', " ").contains("rolled back"), "{output}");
-    assert!(output.all().contains("segment=1/4") && !output.all().contains("segment=2/4 started"), "segment 1 fails, segment 2 is never begun: {output}");
+    assert!(
+        output.all().contains("segment=1/4") && !output.all().contains("segment=2/4 started"),
+        "segment 1 fails, segment 2 is never begun: {output}"
+    );
 
     let report = fleet.verify().expect(0).json();
     let binary = releases::sha256(&v1.join("bin/hello"));
@@ -42,11 +45,18 @@ fn without_rollback_the_mixed_nodes_are_named() {
     fleet.deploy(&Workspace::built().example("hello"), &["--segments", "2"]).expect(0);
     // Two segments of two: one segment is touched, the other is not.
     let broken = fleet.release("hello-broken", "3.0.0");
-    let output = fleet.deploy(&broken, &["--segments", "2", "--no-rollback", "-o", "json"]).expect(4).never_says("converged");
+    let output =
+        fleet.deploy(&broken, &["--segments", "2", "--no-rollback", "-o", "json"]).expect(4).never_says("converged");
     let document = output.json();
     assert_eq!((document["outcome"].as_str(), document["exitCode"].as_u64()), (Some("unproven"), Some(4)));
-    let touched: Vec<_> = document["segments"][0]["nodes"].as_array().unwrap().iter().map(|node| node["node"].as_str().unwrap()).collect();
-    let unproven: Vec<_> = document["unproven"].as_array().unwrap().iter().map(|node| node["node"].as_str().unwrap()).collect();
+    let touched: Vec<_> = document["segments"][0]["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|node| node["node"].as_str().unwrap())
+        .collect();
+    let unproven: Vec<_> =
+        document["unproven"].as_array().unwrap().iter().map(|node| node["node"].as_str().unwrap()).collect();
     for node in &touched {
         assert!(unproven.contains(node), "{node} was touched and is not proven: {document:#}");
     }

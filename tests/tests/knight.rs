@@ -6,9 +6,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use fleet_tests::workspace::Workspace;
 use fleet_tests::witness::get;
-use fleet_tests::{Fleet, Output, Proc, Witness, ports, promised, until};
+use fleet_tests::workspace::Workspace;
+use fleet_tests::{Fleet, Output, Proc, Witness, disk, ports, promised, until};
 
 /// A fleet on version 1.
 fn on_version_1(agents: u16) -> Fleet {
@@ -32,7 +32,11 @@ fn never_converged(fleet: &Fleet, output: &Output, node: &str) -> String {
     assert_ne!(last["exitCode"].as_u64(), Some(0), "{last:#}");
     let id = last["id"].as_str().unwrap().to_owned();
     let waited = fleet.ctl(["wait", &id, "-o", "json"]).expect(output.code).never_says("\"converged");
-    assert!(outcome == "rolled-back" || waited.json()["unproven"].as_array().unwrap().iter().any(|item| item["node"] == node), "{node} is named: {waited}");
+    assert!(
+        outcome == "rolled-back"
+            || waited.json()["unproven"].as_array().unwrap().iter().any(|item| item["node"] == node),
+        "{node} is named: {waited}"
+    );
     id
 }
 
@@ -54,7 +58,11 @@ fn the_server_that_was_missed() {
     // Back: the new release first, then the first answer.
     fleet.start_agent("n3");
     let report = fleet.until_verified();
-    assert_eq!(report["proofs"].as_array().unwrap().iter().filter(|proof| proof["version"] == "2.0.0").count(), 8, "{report:#}");
+    assert_eq!(
+        report["proofs"].as_array().unwrap().iter().filter(|proof| proof["version"] == "2.0.0").count(),
+        8,
+        "{report:#}"
+    );
     until("n3 serves the new version", || (witness.count("2.0.0") > 5).then_some(()));
     let seen = witness.stop();
     let old = seen.iter().filter(|sighting| sighting.answer.is_ok() && sighting.version() != Some("2.0.0")).count();
@@ -70,7 +78,11 @@ fn an_agent_that_died_while_its_service_goes_on() {
     let output = fleet.deploy(&v2(), &["--segments", "2", "--absent-grace", "3s"]).expect(4);
     never_converged(&fleet, &output, "n2");
     promised("the silent node is in the report", || fleet.finding("n2", "unreachable"));
-    assert_eq!(get(fleet.port("n2"), "/").unwrap().version.as_deref(), Some("1.0.0"), "the death of an agent ends no service");
+    assert_eq!(
+        get(fleet.port("n2"), "/").unwrap().version.as_deref(),
+        Some("1.0.0"),
+        "the death of an agent ends no service"
+    );
 
     fleet.start_agent("n2");
     fleet.until_verified();
@@ -79,9 +91,11 @@ fn an_agent_that_died_while_its_service_goes_on() {
 
 /// The node that is moved last: whatever fails there, the others have moved before.
 fn last_node(fleet: &Fleet) -> String {
-    let plan = fleet.ctl(["plan".as_ref(), v2().as_os_str(), "--segments".as_ref(), "2".as_ref(), "-o".as_ref(), "json".as_ref()]).expect(0).json();
-    let last = plan["segments"][1]["nodes"].as_array().unwrap().last().unwrap()["node"].as_str().unwrap().to_owned();
-    last
+    let plan = fleet
+        .ctl(["plan".as_ref(), v2().as_os_str(), "--segments".as_ref(), "2".as_ref(), "-o".as_ref(), "json".as_ref()])
+        .expect(0)
+        .json();
+    plan["segments"][1]["nodes"].as_array().unwrap().last().unwrap()["node"].as_str().unwrap().to_owned()
 }
 
 /// Deploys version 2 while `stray` runs old code on `node`, sees that it is not converged and why, removes the stray,
@@ -93,10 +107,17 @@ fn deploy_around(fleet: &Fleet, node: &str, stray: Proc) {
     assert!(stray.alive(), "the agent may not kill what it did not start");
     never_converged(fleet, &output, node);
     let finding = promised("the old process is in the report", || fleet.finding(node, "old-process"));
-    assert!(finding["what"].as_str().is_some_and(|what| what.contains(&stray.pid.to_string())), "{finding:#} must name pid {}", stray.pid);
+    assert!(
+        finding["what"].as_str().is_some_and(|what| what.contains(&stray.pid.to_string())),
+        "{finding:#} must name pid {}",
+        stray.pid
+    );
     assert_eq!(finding["severity"], "critical");
     let named = fleet.drift().expect(2).json();
-    assert!(named["items"].as_array().unwrap().iter().all(|item| item["node"] == node), "nobody else is accused: {named:#}");
+    assert!(
+        named["items"].as_array().unwrap().iter().all(|item| item["node"] == node),
+        "nobody else is accused: {named:#}"
+    );
     fleet.verify().expect(2).says(node);
 
     stray.kill();
@@ -148,6 +169,46 @@ fn an_orphan_worker_of_the_old_release() {
 }
 
 #[test]
+fn an_old_interpreter_whose_script_is_neither_mapped_nor_open() {
+    let python = Output::of(std::process::Command::new("sh").args(["-c", "command -v python3 || true"]));
+    let python = PathBuf::from(python.stdout.trim());
+    if !python.is_absolute() {
+        return disk::skip("an old interpreter", "no python3 on this machine");
+    }
+    let fleet = Fleet::up(2);
+    let example = Workspace::built().example("hello-python");
+    fleet.deploy(&example, &["--segments", "1"]).expect(0);
+    let next = fleet.folder().join("next");
+    fs::create_dir(&next).unwrap();
+    fs::copy(example.join("app.py"), next.join("app.py")).unwrap();
+    let text = fs::read_to_string(example.join("fleet.yaml")).unwrap();
+    assert!(text.contains("\"1.0.0\""));
+    fs::write(next.join("fleet.yaml"), text.replace("\"1.0.0\"", "\"2.0.0\"")).unwrap();
+
+    // What a shell left behind: the interpreter lies outside, the script is read and closed; its place is all there is.
+    let old = fleet.current("n2", "hello-python");
+    let port = ports::range(1).to_string();
+    let script = r#"cd "$1" && shift && setsid env -i "$@" </dev/null >/dev/null 2>&1 & echo $!"#;
+    let started = Output::of(
+        std::process::Command::new("/bin/sh")
+            .args(["-c", script, "sh"])
+            .arg(&old)
+            .arg(&python)
+            .args(["app.py", "--port", &port]),
+    );
+    let stray = until("the old script serves", || {
+        get(port.parse().unwrap(), "/").ok()?;
+        Proc::of(started.stdout.trim().parse().unwrap())
+    });
+    assert_eq!(stray.directory(), old);
+    let output = fleet.deploy(&next, &["--segments", "1", "--no-rollback"]).expect(4);
+    never_converged(&fleet, &output, "n2");
+    promised("the old interpreter is in the report", || fleet.finding("n2", "old-process"));
+    stray.kill();
+    fleet.until_verified();
+}
+
+#[test]
 fn an_orphan_worker_makes_a_deployment_turn_back() {
     let fleet = on_version_1(4);
     let node = last_node(&fleet);
@@ -157,7 +218,10 @@ fn an_orphan_worker_makes_a_deployment_turn_back() {
     never_converged(&fleet, &output, &node);
     stray.kill();
     let report = fleet.until_verified();
-    assert!(report["proofs"].as_array().unwrap().iter().all(|proof| proof["version"] == "1.0.0"), "every node is back: {report:#}");
+    assert!(
+        report["proofs"].as_array().unwrap().iter().all(|proof| proof["version"] == "1.0.0"),
+        "every node is back: {report:#}"
+    );
     fleet.deploy(&v2(), &["--segments", "2"]).expect(0);
 }
 
@@ -166,7 +230,17 @@ fn an_expected_host_without_an_agent() {
     let fleet = on_version_1(8);
     let list = fleet.folder().join("names");
     fs::write(&list, "# the data centre's list\nn1\nn2\nn3\nn4\nn5\nn6\nn7\nn8\nn9\n").unwrap();
-    let import = fleet.ctl(["nodes".as_ref(), "import".as_ref(), "--name-list".as_ref(), list.as_os_str(), "-o".as_ref(), "json".as_ref()]).expect(0).json();
+    let import = fleet
+        .ctl([
+            "nodes".as_ref(),
+            "import".as_ref(),
+            "--name-list".as_ref(),
+            list.as_os_str(),
+            "-o".as_ref(),
+            "json".as_ref(),
+        ])
+        .expect(0)
+        .json();
     assert_eq!(import["added"], serde_json::json!(["n9"]), "{import:#}");
     promised("the host without an agent is in the report", || fleet.finding("n9", "unmanaged"));
     let output = fleet.deploy(&v2(), &["--segments", "4", "--absent-grace", "3s"]).expect(4);
@@ -176,6 +250,10 @@ fn an_expected_host_without_an_agent() {
 
     fleet.ctl(["nodes", "remove", "n9", "--yes", "--reason", "was scrapped in March"]).expect(0);
     let report = fleet.until_verified();
-    assert_eq!(report["proofs"].as_array().unwrap().iter().filter(|proof| proof["version"] == "2.0.0").count(), 8, "{report:#}");
+    assert_eq!(
+        report["proofs"].as_array().unwrap().iter().filter(|proof| proof["version"] == "2.0.0").count(),
+        8,
+        "{report:#}"
+    );
     promised("the report is clean again", || (fleet.drift().code == 0).then_some(()));
 }

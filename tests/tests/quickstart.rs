@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use fleet_tests::witness::nothing_lost;
 use fleet_tests::workspace::Workspace;
 use fleet_tests::{Fleet, Output, Witness, disk, promised, releases, until};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 fn names(nodes: &Value) -> Vec<String> {
@@ -45,7 +46,12 @@ fn eight_nodes_in_four_segments_without_a_lost_request() {
     }
 
     // The plan says what the deployment will do, in which order, and why; twice the same.
-    let plan = || fleet.ctl(["plan".as_ref(), v2.as_os_str(), "--segments".as_ref(), "4".as_ref(), "-o".as_ref(), "json".as_ref()]).expect(0).json();
+    let plan = || {
+        fleet
+            .ctl(["plan".as_ref(), v2.as_os_str(), "--segments".as_ref(), "4".as_ref(), "-o".as_ref(), "json".as_ref()])
+            .expect(0)
+            .json()
+    };
     let planned = plan();
     let order = segments(&planned);
     assert_eq!(order.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 2, 2]);
@@ -75,7 +81,10 @@ fn eight_nodes_in_four_segments_without_a_lost_request() {
     let binary = releases::sha256(&v2.join("bin/hello"));
     assert_ne!(binary, releases::sha256(&v1.join("bin/hello")), "the two versions differ");
     for proof in verify["proofs"].as_array().unwrap() {
-        assert!(proof["digest"].as_str().is_some_and(|digest| digest.ends_with(&binary)), "{proof:#} must have the digest {binary}");
+        assert!(
+            proof["digest"].as_str().is_some_and(|digest| digest.ends_with(&binary)),
+            "{proof:#} must have the digest {binary}"
+        );
     }
     let again = fleet.verify().expect(0).json();
     assert_ne!(again["proofs"][0]["nonce"], verify["proofs"][0]["nonce"], "every round has a nonce of its own");
@@ -102,7 +111,12 @@ fn drift_is_found(fleet: &Fleet) {
     fs::copy(binary("n5"), &aside).unwrap();
     fs::remove_file(binary("n5")).unwrap();
 
-    for (node, kind, what) in [("n2", "extra", "planted"), ("n3", "file", "bin/hello"), ("n4", "mode", "bin/hello"), ("n5", "missing", "bin/hello")] {
+    for (node, kind, what) in [
+        ("n2", "extra", "planted"),
+        ("n3", "file", "bin/hello"),
+        ("n4", "mode", "bin/hello"),
+        ("n5", "missing", "bin/hello"),
+    ] {
         let finding = promised(&format!("{kind} on {node} is found"), || fleet.finding(node, kind));
         assert!(finding["what"].as_str().is_some_and(|said| said.contains(what)), "{finding:#}");
     }
@@ -116,13 +130,31 @@ fn drift_is_found(fleet: &Fleet) {
     assert_eq!(named, ["n2", "n3", "n4", "n5"].map(str::to_owned).into(), "{report:#}");
     fleet.verify().expect(2);
 
+    // A service that is dead and cannot be started again.
+    fleet.services("n5").iter().for_each(|proc| proc.signal(Signal::SIGKILL));
+    promised("the dead service on n5 is found", || {
+        fleet.finding("n5", "process").or_else(|| fleet.finding("n5", "health"))
+    });
+
+    // What was left behind by the last release and is started by hand.
+    let releases = fleet.service_root("n6", "hello").join("releases");
+    let current = fleet.current("n6", "hello");
+    let old = fs::read_dir(releases).unwrap().map(|entry| entry.unwrap().path()).find(|path| *path != current).unwrap();
+    let stray = fleet.by_hand(&old.join("bin/hello"), &["--worker"], &fleet.folder());
+    promised("the old process on n6 is found", || fleet.finding("n6", "old-process"));
+    stray.kill();
+    promised("n6 is clean again", || fleet.finding("n6", "old-process").is_none().then_some(()));
+
     fs::remove_file(fleet.current("n2", "hello").join("planted")).unwrap();
     promised("the report on n2 is clean again", || fleet.finding("n2", "extra").is_none().then_some(()));
 }
 
 #[test]
 fn an_interpreted_service_is_proven_by_its_context() {
-    if !Output::of(std::process::Command::new("sh").args(["-c", "command -v python3 || true"])).stdout.contains("python3") {
+    if !Output::of(std::process::Command::new("sh").args(["-c", "command -v python3 || true"]))
+        .stdout
+        .contains("python3")
+    {
         return disk::skip("an interpreted service", "no python3 on this machine");
     }
     let fleet = Fleet::up(3);

@@ -4,13 +4,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fleet::evidence::{FileDeviation, LinkState, Mapped, Parentage, Place, Process, Started};
 use fleet::manifest::{EntryKind, Manifest};
 use fleet::{Digest, Millis, ReleaseId, ServiceName};
 
-use super::{Launch, Look, MOST_DEVIATIONS, Observer, ProcessError, Running, Seen, ServicePlace, Stopped, Supervisor};
+use super::{Launch, Listener, Look, MOST_DEVIATIONS, Observer, ProcessError, Running, Seen, ServicePlace, Stopped, Supervisor};
 
 /// Clock ticks per second of this host; Linux's figure.
 const TICKS_PER_SECOND: u64 = 100;
@@ -95,6 +96,8 @@ struct Scene {
     on_start: OnStart,
     on_stop: OnStop,
     on_look: OnLook,
+    /// None is the service itself.
+    listener: Option<Listener>,
     running: Vec<Actor>,
     planted: Vec<Process>,
     deviations: Vec<FileDeviation>,
@@ -132,6 +135,11 @@ impl FakeHost {
     /// What every look at `service` says from now on.
     pub fn on_look(&self, service: &ServiceName, what: OnLook) {
         self.scene(service, |scene| scene.on_look = what);
+    }
+
+    /// Who listens wherever `service` is asked, from now on; the service itself at first.
+    pub fn on_listener(&self, service: &ServiceName, who: Listener) {
+        self.scene(service, |scene| scene.listener = Some(who));
     }
 
     /// Ends every process of `service` as a crash would.
@@ -232,6 +240,10 @@ impl Supervisor for FakeHost {
                 return;
             }
         }
+    }
+
+    fn listener(&self, place: &ServicePlace, _running: &Running, _address: &SocketAddr) -> Listener {
+        self.scene(&place.service, |scene| scene.listener.clone()).unwrap_or(Listener::Ours)
     }
 
     async fn stop(
@@ -362,7 +374,7 @@ mod tests {
 
     fn look_at(host: &FakeHost, place: &ServicePlace, running: Option<&Running>) -> Seen {
         let known = BTreeMap::new();
-        host.look(&Look { place, held: None, running, known: &known, activated: None }).unwrap()
+        host.look(&Look { place, held: None, running, known: &known, neighbours: &[], activated: None }).unwrap()
     }
 
     #[tokio::test(start_paused = true)]

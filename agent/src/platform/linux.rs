@@ -6,6 +6,7 @@ mod digests;
 mod files;
 mod identity;
 mod lineage;
+mod listeners;
 pub mod machine;
 mod maps;
 mod observer;

@@ -26,6 +26,8 @@ pub struct Stage {
     pub supervisor: LinuxSupervisor,
     pub observer: LinuxObserver,
     pub known: BTreeMap<Digest, ReleaseId>,
+    /// The roots of other services with an order.
+    pub neighbours: Vec<PathBuf>,
     /// Clock ticks at which the release at hand was activated.
     pub activated: Option<(String, u64)>,
 }
@@ -43,6 +45,7 @@ impl Stage {
             supervisor: LinuxSupervisor::new().unwrap(),
             observer: LinuxObserver::new(scope, services).unwrap(),
             known: BTreeMap::new(),
+            neighbours: Vec::new(),
             activated: None,
         }
     }
@@ -108,7 +111,15 @@ impl Stage {
 
     pub fn look(&self, held: Option<(&ReleaseId, &Manifest)>, running: Option<&Running>) -> Seen {
         let activated = self.activated.as_ref().map(|(boot_id, ticks)| (boot_id.as_str(), *ticks));
-        self.observer.look(&Look { place: &self.place, held, running, known: &self.known, activated }).unwrap()
+        let look = Look {
+            place: &self.place,
+            held,
+            running,
+            known: &self.known,
+            neighbours: &self.neighbours,
+            activated,
+        };
+        self.observer.look(&look).unwrap()
     }
 
     /// The process of that number, looked for until it is there and executes what `is_ready` wants: exec of a child

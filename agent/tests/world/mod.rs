@@ -204,6 +204,12 @@ impl World {
         Working { wish, status, work: tokio::spawn(keeper.run()) }
     }
 
+    /// The agent forgets what it knew of the service; what lies under the service's root stays.
+    pub fn forget_record(&self) {
+        let layout = self.tools("").layout;
+        std::fs::remove_file(layout.record(&self.service)).unwrap();
+    }
+
     pub fn current(&self) -> Option<ReleaseId> {
         let target = std::fs::read_link(self.root().join("current")).ok()?;
         target.file_name().unwrap().to_str().unwrap().parse().ok()

@@ -93,16 +93,14 @@ impl State {
         }
     }
 
-    /// What a node holds of a service now: what it was last seen to hold, or what it was last told to.
+    /// What a node holds of a service now: the release it was last seen to hold, or else what it was last told to.
+    /// A node whose `current` was removed or bent by hand still goes back to what it was told, never to nothing.
     fn held_by(&self, node: &NodeName, service: &ServiceName) -> Previous {
         let seen = self.seen.get(node).and_then(|seen| seen.latest.as_ref());
         let evidence = seen.and_then(|attestation| attestation.services.iter().find(|evidence| evidence.service == *service));
         let told = || self.book.get(&(node.clone(), service.clone())).and_then(|order| order.hold.release().cloned());
-        let release = match evidence {
-            Some(evidence) => evidence.current.clone(),
-            None => told(),
-        };
-        match release.and_then(|id| self.releases.get(&id)) {
+        let seen = evidence.and_then(|evidence| evidence.current.clone()).filter(|release| self.releases.contains_key(release));
+        match seen.or_else(told).and_then(|id| self.releases.get(&id)) {
             Some(record) => Previous { hold: Self::hold(record), version: Some(record.version.clone()) },
             None => Previous { hold: Hold::Nothing, version: None },
         }

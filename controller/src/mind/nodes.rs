@@ -5,7 +5,7 @@ use fleet::drift::{Comparison, Finding, FindingKey, Kind, Standing, compare, pre
 use fleet::evidence::Attestation;
 use fleet::ledger::Subject;
 use fleet::release::Grade;
-use fleet::{Generation, Millis, NodeName, Nonce, ServiceName, Timestamp};
+use fleet::{Generation, Millis, NodeName, Nonce, Outcome, ServiceName, Timestamp};
 use fleet_certs::{Identity, Role};
 use fleet_proto::{convert, v1};
 
@@ -36,8 +36,9 @@ impl State {
         self.say_desired(&node);
     }
 
-    /// A node that joined after a deployment is a node with a difference: it shall hold what the others hold. While a
-    /// deployment of the service runs it waits; the end of the deployment welcomes it.
+    /// A node that joined after the last deployment began is a node with a difference: it shall hold what that
+    /// deployment proved everywhere else. What did not converge is given to nobody, and a node that was there and was
+    /// left out (`--limit`) stays out. While a deployment of the service runs a newcomer waits for its end.
     pub(super) fn welcome(&mut self, node: &NodeName) {
         let mut services: Vec<ServiceName> = self.book.keys().map(|(_, service)| service.clone()).collect();
         services.dedup();
@@ -49,7 +50,12 @@ impl State {
             if moving || self.book.contains_key(&key) {
                 continue;
             }
-            let Some(release) = self.desired_release(&service) else { continue };
+            let of_service = self.deployments.values().map(|j| &j.deployment).filter(|deployment| deployment.spec().service == service);
+            let Some(last) = of_service.max_by_key(|deployment| deployment.started_at()) else { continue };
+            let converged = matches!(last.outcome(), Some(Outcome::Converged | Outcome::ConvergedWithWaivers));
+            let joined_at = self.nodes.get(node).and_then(|record| record.enrolled.as_ref()).map(|enrolled| enrolled.at);
+            let is_newcomer = joined_at.is_some_and(|at| at >= last.started_at());
+            let Some(release) = last.spec().target.release().filter(|_| converged && is_newcomer).cloned() else { continue };
             let meant = self.catalogue.get(&release).is_some_and(|descriptor| self.expected_for(&descriptor.nodes).contains(node));
             let newest = self.book.values().filter(|order| order.service == service && order.hold.release() == Some(&release)).max_by_key(|order| order.generation);
             if let (true, Some(newest)) = (meant, newest.cloned()) {
@@ -121,7 +127,10 @@ impl State {
         for evidence in &attestation.services {
             if !orders.iter().any(|order| order.service == evidence.service) {
                 let key = FindingKey { node: node.clone(), service: Some(evidence.service.clone()), kind: Kind::Agent, what: evidence.service.to_string() };
-                let found = format!("an order of generation {} that this controller never gave", evidence.generation);
+                let found = match evidence.generation {
+                    Generation(0) => format!("{} processes and a release that nobody ordered here", evidence.processes.len()),
+                    generation => format!("an order of generation {generation} that this controller never gave"),
+                };
                 let entries = self.ledger.observe(Subject::Service(node, &evidence.service), vec![Finding { key, expected: "no such service".into(), found }], now);
                 self.save_ledger(entries);
             }
@@ -138,14 +147,14 @@ impl State {
             .map(|(id, _)| id.clone())
             .collect();
         for id in without {
-            let observation = Observation { asked_at, generation: Generation(0), seen: Seen::Proven { grade: Grade::Digest } };
+            let observation = Observation { asked_at, generation: Generation(0), seen: Seen::Proven { grade: Grade::Digest, up: Millis(u64::MAX) } };
             self.deployment_event(&id, &Event::Observed { node: node.clone(), observation }, now);
         }
     }
 
     fn judge(&mut self, node: &NodeName, service: &ServiceName, generation: Generation, comparison: Comparison, asked_at: Timestamp, now: Timestamp) {
         let seen = match &comparison.standing {
-            Standing::Proven { grade } => Seen::Proven { grade: *grade },
+            Standing::Proven { grade, up } => Seen::Proven { grade: *grade, up: *up },
             Standing::Working { step, detail } if detail.is_empty() => Seen::Working { detail: step.clone() },
             Standing::Working { step, detail } => Seen::Working { detail: format!("{step}: {detail}") },
             Standing::Behind { .. } => Seen::Working { detail: "has not taken the order in yet".into() },

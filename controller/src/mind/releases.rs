@@ -6,6 +6,8 @@ use fleet::release::Descriptor;
 use fleet::{Digest, Hold, ReleaseId, Timestamp};
 use fleet_proto::v1;
 
+use sha2::Digest as _;
+
 use super::ask::Refusal;
 use super::state::State;
 use crate::records::{Change, ReleaseRecord};
@@ -36,7 +38,8 @@ impl State {
             created_at: now,
             created_by: by.to_owned(),
         };
-        self.catalogue.add(id.clone(), Arc::new(descriptor));
+        let digest = descriptor_digest(&descriptor);
+        self.catalogue.add(id.clone(), Arc::new(descriptor), digest);
         self.releases.insert(id.clone(), record.clone());
         self.save(Change::Release(record));
         Ok(self.release_view(&id))
@@ -88,4 +91,9 @@ impl State {
         let descriptor = self.catalogue.get(&record.id).map(|descriptor| descriptor.to_json()).unwrap_or_default();
         Ok(v1::GetReleaseReply { release: Some(self.release_view(&record.id)), descriptor, held_by })
     }
+}
+
+/// What an agent that compared files with this descriptor says it compared them with.
+pub(super) fn descriptor_digest(descriptor: &Descriptor) -> Digest {
+    Digest(sha2::Sha256::digest(descriptor.to_json()).into())
 }

@@ -97,7 +97,9 @@ impl State {
     ) -> Result<Self, ArtifactError> {
         let mut catalogue = Catalogue::default();
         for release in loaded.releases.values() {
-            catalogue.add(release.id.clone(), Arc::new(artifacts.describe(&release.bundle)?));
+            let descriptor = artifacts.describe(&release.bundle)?;
+            let digest = super::releases::descriptor_digest(&descriptor);
+            catalogue.add(release.id.clone(), Arc::new(descriptor), digest);
         }
         let mut ledger = Ledger::default();
         for open in loaded.findings {

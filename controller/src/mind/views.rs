@@ -291,7 +291,7 @@ impl State {
         let standing = self.seen.get(&order.node).and_then(|seen| seen.comparisons.get(&order.service)).map(|comparison| &comparison.standing);
         let (state, grade) = match standing {
             _ if !self.is_fresh(&order.node, now) => ("unobserved", String::new()),
-            Some(Standing::Proven { grade }) => ("proven", grade.to_string()),
+            Some(Standing::Proven { grade, .. }) => ("proven", grade.to_string()),
             Some(Standing::Working { .. }) => ("working", String::new()),
             Some(Standing::Behind { .. }) => ("behind", String::new()),
             Some(Standing::Failed { .. }) => ("failed", String::new()),
@@ -378,7 +378,7 @@ impl State {
     fn proof(&self, order: &Order, since: Timestamp, now: Timestamp) -> Option<v1::Proof> {
         let seen = self.seen.get(&order.node)?;
         let observed = seen.last_observation.filter(|at| *at >= since)?;
-        let Standing::Proven { grade } = seen.comparisons.get(&order.service)?.standing else { return None };
+        let Standing::Proven { grade, .. } = seen.comparisons.get(&order.service)?.standing else { return None };
         let Hold::Release { release, bundle, .. } = &order.hold else { return None };
         let attestation = seen.latest.as_ref()?;
         let evidence = attestation.services.iter().find(|evidence| evidence.service == order.service)?;

@@ -2,7 +2,7 @@
 
 use crate::deployment::AbortMode;
 use crate::release::Grade;
-use crate::{Generation, NodeName, Timestamp};
+use crate::{Generation, Millis, NodeName, Timestamp};
 
 /// Something that arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +43,8 @@ pub enum Seen {
     Proven {
         /// The weakest grade among the processes.
         grade: Grade,
+        /// How long the service has been up without starting anew.
+        up: Millis,
     },
     /// The agent is at work, or has not taken the order in yet.
     Working {

@@ -10,7 +10,10 @@ use crate::deployment::event::{Event, Observation, Seen};
 use crate::deployment::fact::{Cause, Fact};
 use crate::deployment::spec::{AbortMode, OnFailure};
 use crate::deployment::state::{Baked, Deployment, NodeState, Phase};
-use crate::{NodeName, Outcome, Timestamp};
+use crate::{Millis, NodeName, Outcome, Timestamp};
+
+/// Ages are read on the node in clock ticks, and the bake is measured here: so much may lie between the two.
+const AGE_SLACK: Millis = Millis(1_000);
 
 impl Deployment {
     /// Takes in `event`, arrived at `now`; returns what became true because of it, already applied.
@@ -54,17 +57,17 @@ impl Deployment {
         if let Phase::Verifying { since } = self.phase {
             return match (&observation.seen, state) {
                 (_, NodeState::Verified { .. } | NodeState::Unverified { .. }) => None,
-                (Seen::Proven { grade }, _) if asked_at >= since => Some(Fact::NodeVerified { at, node, grade: *grade }),
+                (Seen::Proven { grade, .. }, _) if asked_at >= since => Some(Fact::NodeVerified { at, node, grade: *grade }),
                 (Seen::Failed { reason }, _) => Some(Fact::NodeUnverified { at, node, reason: reason.clone() }),
                 (Seen::Proven { .. } | Seen::Working { .. } | Seen::Differs { .. }, _) => None,
             };
         }
         match (state, &observation.seen) {
-            (NodeState::Ordered { since }, Seen::Proven { grade }) if asked_at >= since => Some(Fact::NodeProven { at, node, grade: *grade }),
+            (NodeState::Ordered { since }, Seen::Proven { grade, .. }) if asked_at >= since => Some(Fact::NodeProven { at, node, grade: *grade }),
             (NodeState::Ordered { .. } | NodeState::Proven { .. }, Seen::Failed { reason }) => {
                 Some(Fact::NodeFailed { at, node, reason: reason.clone() })
             }
-            (NodeState::Proven { baked: Baked::NotYet, .. }, Seen::Proven { .. }) if self.outlived_bake(&node, asked_at) => {
+            (NodeState::Proven { baked: Baked::NotYet, .. }, Seen::Proven { up, .. }) if self.outlived_bake(&node, asked_at, *up) => {
                 Some(Fact::NodeBaked { at, node })
             }
             (NodeState::Restoring { since }, Seen::Proven { .. }) if asked_at >= since => Some(Fact::NodeRestored { at, node }),
@@ -80,6 +83,7 @@ impl Deployment {
     /// Remembers what was seen, for patience and for people.
     fn listen(&mut self, node: &NodeName, seen: &Seen, now: Timestamp) {
         let detail = match seen {
+            Seen::Proven { up, .. } if up.0 < self.spec.bake.0 => format!("proven, up for {up}"),
             Seen::Proven { .. } => "proven".to_owned(),
             Seen::Working { detail } => detail.clone(),
             Seen::Failed { reason } | Seen::Differs { reason } => reason.clone(),
@@ -96,11 +100,14 @@ impl Deployment {
         self.ears.heard.insert(node.clone(), (now, detail));
     }
 
-    /// Whether a proof asked for at `asked_at` shows that the node outlived the bake of its segment.
-    fn outlived_bake(&self, node: &NodeName, asked_at: Timestamp) -> bool {
+    /// Whether a proof asked for at `asked_at` shows that the node outlived the bake of its segment: as one life, since
+    /// a service that crashes and comes back is proven whenever it is asked at the right moment.
+    fn outlived_bake(&self, node: &NodeName, asked_at: Timestamp, up: Millis) -> bool {
         match self.phase {
             Phase::Baking { segment, since } => {
-                asked_at >= self.patience(since).after(self.spec.bake) && self.spec.segments.get(segment).is_some_and(|nodes| nodes.contains(node))
+                asked_at >= self.patience(since).after(self.spec.bake)
+                    && up.0.saturating_add(AGE_SLACK.0) >= self.spec.bake.0
+                    && self.spec.segments.get(segment).is_some_and(|nodes| nodes.contains(node))
             }
             Phase::Planned | Phase::Rolling { .. } | Phase::Between { .. } | Phase::Stopped | Phase::TurningBack { .. } | Phase::RollingBack { .. }
             | Phase::Verifying { .. } | Phase::Finished { .. } => false,

@@ -117,7 +117,7 @@ impl World {
         let seen = match (nature, self.really_holds(node, asked_at)) {
             (Nature::Stuck, None) if !forward => Seen::Failed { reason: "cannot go back".into() },
             (Nature::Refuses(_) | Nature::Stuck, Some(held)) if forward && held != wanted => Seen::Failed { reason: "probe: 503".into() },
-            (_, Some(held)) if held == wanted => Seen::Proven { grade: Grade::Digest },
+            (_, Some(held)) if held == wanted => Seen::Proven { grade: Grade::Digest, up: Millis(u64::MAX) },
             (_, Some(_)) => Seen::Differs { reason: "old-process: pid 1".into() },
             (_, None) => Seen::Working { detail: "stage".into() },
         };
@@ -405,6 +405,23 @@ fn story_a_node_that_falls_back_while_it_bakes_fails() {
 }
 
 #[test]
+fn story_a_service_that_keeps_crashing_does_not_outlive_the_bake() {
+    let (mut deployment, _) = start(Spec { bake: Millis(15 * SECOND), ..spec(&[1], 0) });
+    deployment.handle(&Event::Tick, Timestamp(0));
+    let proof = |at: i64, up| Event::Observed {
+        node: node(1),
+        observation: Observation { asked_at: Timestamp(at), generation: Generation(10), seen: Seen::Proven { grade: Grade::Digest, up: Millis(up) } },
+    };
+    deployment.handle(&proof(0, 100), Timestamp(0));
+    assert!(matches!(deployment.phase(), Phase::Baking { .. }));
+    for second in 1..75 {
+        assert_eq!(deployment.handle(&proof(second * 1_000, 2_000), Timestamp(second * 1_000)), [], "up for two seconds, at second {second}");
+    }
+    let facts = deployment.handle(&Event::Tick, Timestamp(75_000));
+    assert!(matches!(&facts[0], Fact::NodeFailed { reason, .. } if reason.contains("up for 2s")), "{facts:?}");
+}
+
+#[test]
 fn story_failures_within_the_budget_do_not_make_it_converge() {
     let (deployment, told) = play(Spec { max_failures: Budget::Nodes(1), ..spec(&[2, 2], 0) }, &[(1, Nature::Refuses(1))]);
     assert!(told.contains(&"segment-baked 2".into()), "it goes on");
@@ -429,7 +446,7 @@ fn an_abort_before_anything_was_ordered_touches_nothing() {
     let (mut deployment, _) = start(spec(&[1], 0));
     deployment.handle(&Event::Abort { by: "bob".into(), mode: AbortMode::RollBack }, Timestamp(0));
     assert_eq!(deployment.orders(), []);
-    let observation = Observation { asked_at: Timestamp(1), generation: Generation(1), seen: Seen::Proven { grade: Grade::Digest } };
+    let observation = Observation { asked_at: Timestamp(1), generation: Generation(1), seen: Seen::Proven { grade: Grade::Digest, up: Millis(u64::MAX) } };
     deployment.handle(&Event::Observed { node: node(1), observation }, Timestamp(1));
     assert_eq!(deployment.outcome(), Some(Outcome::Aborted));
 }
@@ -438,7 +455,7 @@ fn an_abort_before_anything_was_ordered_touches_nothing() {
 fn a_recorded_proof_from_before_the_order_does_not_count() {
     let (mut deployment, _) = start(Spec { bake: Millis(0), ..spec(&[1], 0) });
     deployment.handle(&Event::Tick, Timestamp(100));
-    let proof = |asked_at, generation| Event::Observed { node: node(1), observation: Observation { asked_at: Timestamp(asked_at), generation: Generation(generation), seen: Seen::Proven { grade: Grade::Digest } } };
+    let proof = |asked_at, generation| Event::Observed { node: node(1), observation: Observation { asked_at: Timestamp(asked_at), generation: Generation(generation), seen: Seen::Proven { grade: Grade::Digest, up: Millis(u64::MAX) } } };
     assert_eq!(deployment.handle(&proof(99, 10), Timestamp(101)), [], "asked before the order");
     assert_eq!(deployment.handle(&proof(101, 9), Timestamp(101)), [], "of another generation");
     let facts = deployment.handle(&proof(101, 10), Timestamp(102));
@@ -477,7 +494,7 @@ fn a_proof_from_before_the_order_back_does_not_count_as_restored() {
     deployment.handle(&Event::Tick, Timestamp(100));
     deployment.handle(&Event::Abort { by: "bob".into(), mode: AbortMode::RollBack }, Timestamp(200));
     let proof = |asked_at| {
-        let seen = Seen::Proven { grade: Grade::Digest };
+        let seen = Seen::Proven { grade: Grade::Digest, up: Millis(u64::MAX) };
         Event::Observed { node: node(1), observation: Observation { asked_at: Timestamp(asked_at), generation: Generation(11), seen } }
     };
     assert_eq!(deployment.handle(&proof(199), Timestamp(201)), []);
@@ -502,7 +519,7 @@ fn a_failure_in_the_last_round_is_named_at_once() {
     let (mut deployment, _) = start(Spec { bake: Millis(0), ..spec(&[1], 0) });
     deployment.handle(&Event::Tick, Timestamp(0));
     let observed = |asked_at, seen| Event::Observed { node: node(1), observation: Observation { asked_at: Timestamp(asked_at), generation: Generation(10), seen } };
-    deployment.handle(&observed(1, Seen::Proven { grade: Grade::Digest }), Timestamp(1));
+    deployment.handle(&observed(1, Seen::Proven { grade: Grade::Digest, up: Millis(u64::MAX) }), Timestamp(1));
     assert!(matches!(deployment.phase(), Phase::Verifying { .. }));
     let facts = deployment.handle(&observed(2, Seen::Failed { reason: "probe: 503".into() }), Timestamp(2));
     assert_eq!(facts.iter().map(Fact::kind).collect::<Vec<_>>(), ["node-unverified", "finished"]);

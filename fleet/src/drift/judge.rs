@@ -3,7 +3,7 @@
 use crate::drift::{Catalogue, Finding, FindingKey, Kind};
 use crate::evidence::{DeviationKind, Health, LinkState, Mapped, Parentage, Place, Process, Progress, ServiceEvidence, Started};
 use crate::release::{Descriptor, Grade};
-use crate::{Generation, Hold, Order, ReleaseId};
+use crate::{Generation, Hold, Millis, Order, ReleaseId};
 
 /// Where a node stands with an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub enum Standing {
     Proven {
         /// The weakest grade.
         grade: Grade,
+        /// How long the service has been up without its main process starting anew; without end for "nothing".
+        up: Millis,
     },
     /// The agent is at work on this order.
     Working {
@@ -132,8 +134,14 @@ impl Scene<'_> {
                 }
             },
         };
-        let standing = if findings.is_empty() { Standing::Proven { grade } } else { Standing::Differs };
+        let standing = if findings.is_empty() { Standing::Proven { grade, up: self.up() } } else { Standing::Differs };
         Comparison { standing, findings }
+    }
+
+    /// The age of the oldest process of the tree: workers come and go, the main process should not.
+    fn up(&self) -> Millis {
+        let supervised = self.evidence.processes.iter().filter(|process| process.parentage == Parentage::Supervised);
+        supervised.map(|process| process.age).max().unwrap_or(Millis(u64::MAX))
     }
 
     fn expect_nothing(&self, findings: &mut Vec<Finding>) {
@@ -160,6 +168,11 @@ impl Scene<'_> {
                 DeviationKind::Symlink => Kind::Symlink,
             };
             findings.push(self.finding(kind, &deviation.path, &deviation.expected, deviation.found.clone()));
+        }
+        let compared = self.evidence.compared.as_ref();
+        if compared != self.catalogue.descriptor_digest(release) {
+            let found = if compared.is_some() { "compared with another manifest" } else { "not compared" };
+            findings.push(self.finding(Kind::File, "(all files)", "compared with the manifest of the release", found.into()));
         }
         if self.evidence.files_omitted > 0 {
             findings.push(self.finding(Kind::File, "(more)", "as released", format!("{} more files differ", self.evidence.files_omitted)));

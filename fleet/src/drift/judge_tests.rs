@@ -28,8 +28,8 @@ fn descriptor(program: u8) -> Arc<Descriptor> {
 
 fn catalogue() -> Catalogue {
     let mut catalogue = Catalogue::default();
-    catalogue.add(OLD.parse().unwrap(), descriptor(1));
-    catalogue.add(NEW.parse().unwrap(), descriptor(2));
+    catalogue.add(OLD.parse().unwrap(), descriptor(1), Digest([101; 32]));
+    catalogue.add(NEW.parse().unwrap(), descriptor(2), Digest([102; 32]));
     catalogue
 }
 
@@ -64,7 +64,7 @@ fn interpreter() -> Process {
 fn evidence() -> ServiceEvidence {
     ServiceEvidence {
         service: "web".parse().unwrap(), generation: Generation(7), progress: Progress::Held, current: Some(NEW.parse().unwrap()),
-        files: Vec::new(), files_omitted: 0, processes: vec![process()], health: Health::Healthy,
+        files: Vec::new(), files_omitted: 0, compared: Some(Digest([102; 32])), processes: vec![process()], health: Health::Healthy,
     }
 }
 
@@ -76,13 +76,13 @@ fn kinds(evidence: &ServiceEvidence) -> Vec<Kind> {
 
 #[test]
 fn the_release_running_is_proven_by_digest() {
-    assert_eq!(compare(&hold_new(), Some(&evidence()), &catalogue()).standing, Standing::Proven { grade: Grade::Digest });
+    assert_eq!(compare(&hold_new(), Some(&evidence()), &catalogue()).standing, Standing::Proven { grade: Grade::Digest, up: Millis(1_000) });
 }
 
 #[test]
 fn an_interpreter_is_proven_by_context_only() {
     let seen = ServiceEvidence { processes: vec![interpreter()], ..evidence() };
-    assert_eq!(compare(&hold_new(), Some(&seen), &catalogue()).standing, Standing::Proven { grade: Grade::Context });
+    assert_eq!(compare(&hold_new(), Some(&seen), &catalogue()).standing, Standing::Proven { grade: Grade::Context, up: Millis(1_000) });
     for started in [Started::BeforeActivation, Started::Unknown] {
         assert_eq!(kinds(&ServiceEvidence { processes: vec![Process { started, ..interpreter() }], ..evidence() }), [Kind::Process]);
     }
@@ -145,13 +145,15 @@ fn health_current_and_files_count() {
     assert_eq!(kinds(&ServiceEvidence { current: None, ..evidence() }), [Kind::Version]);
     assert_eq!(kinds(&ServiceEvidence { current: Some(OLD.parse().unwrap()), ..evidence() }), [Kind::Version]);
     assert_eq!(kinds(&ServiceEvidence { files_omitted: 1, ..evidence() }), [Kind::File]);
+    assert_eq!(kinds(&ServiceEvidence { compared: None, ..evidence() }), [Kind::File], "not compared is not clean");
+    assert_eq!(kinds(&ServiceEvidence { compared: Some(Digest([101; 32])), ..evidence() }), [Kind::File], "nor is another manifest");
 }
 
 #[test]
 fn a_weak_grade_is_not_enough_where_more_is_asked() {
     let mut catalogue = Catalogue::default();
     let strict = Descriptor { minimum_grade: Grade::Digest, ..(*descriptor(2)).clone() };
-    catalogue.add(NEW.parse().unwrap(), Arc::new(strict));
+    catalogue.add(NEW.parse().unwrap(), Arc::new(strict), Digest([102; 32]));
     let seen = ServiceEvidence { processes: vec![interpreter()], ..evidence() };
     assert_eq!(compare(&hold_new(), Some(&seen), &catalogue).standing, Standing::Differs);
 }

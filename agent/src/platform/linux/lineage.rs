@@ -74,6 +74,13 @@ impl<'a> Lineage<'a> {
         glimpse.marks.is_some() && !self.marked(glimpse)
     }
 
+    /// Whether it was started by the main process on record or one of its family, although it left the tree.
+    pub(super) fn of_this_start(&self, glimpse: &Glimpse) -> bool {
+        let Some(main) = self.main.filter(|_| self.marked(glimpse)) else { return false };
+        let release = glimpse.marks.as_ref().and_then(|marks| marks.release.as_ref());
+        release == Some(&main.release) && glimpse.stat.identity.start_ticks >= main.start_ticks
+    }
+
     /// The numbers of the main process, of its session, of `also`, and of all their descendants.
     pub(super) fn tree(&self, snapshot: &Snapshot, also: &BTreeSet<Identity>) -> BTreeSet<u32> {
         let mut tree: BTreeSet<u32> = snapshot

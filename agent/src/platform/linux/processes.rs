@@ -41,6 +41,8 @@ struct Round<'a> {
     now: u64,
     /// One file is mapped by many processes; within a round it is opened once.
     opened: HashMap<(PathBuf, Inode), Digest>,
+    /// The roots of other services, as the kernel shows them in links.
+    neighbours: Vec<PathBuf>,
     /// What the agent itself executes.
     own_program: Option<PathBuf>,
 }
@@ -72,6 +74,7 @@ impl Watch {
             tree,
             now: proc::ticks_now(),
             opened: HashMap::new(),
+            neighbours: look.neighbours.iter().map(|root| fs::canonicalize(root).unwrap_or_else(|_| root.clone())).collect(),
             own_program,
         };
         Ok(snapshot.into_values().filter_map(|glimpse| round.settled(glimpse)).collect())
@@ -112,14 +115,15 @@ impl Round<'_> {
         let executable = self.executable(glimpse, shown);
         let mappings = maps::mappings(&glimpse.details).unwrap_or_default();
         let below = |path: Option<&Path>| path.is_some_and(|path| path.starts_with(self.lineage.root()));
-        let belongs = in_tree || marked || below(shown) || below(cwd.as_deref());
+        let belongs =
+            in_tree || marked || below(shown) || below(cwd.as_deref()) || shown.is_some_and(|path| self.sets_aside(path));
         if !belongs && !self.runs_known(glimpse, &executable, &mappings) {
             return None;
         }
         let (mapped, outside) = self.mapped(glimpse, &executable, &mappings);
         Some(Process {
             pid: glimpse.stat.identity.pid,
-            parentage: if in_tree || self.of_this_start(glimpse) { Parentage::Supervised } else { Parentage::Stray },
+            parentage: if in_tree || self.lineage.of_this_start(glimpse) { Parentage::Supervised } else { Parentage::Stray },
             age: Millis(
                 self.now.saturating_sub(glimpse.stat.identity.start_ticks).saturating_mul(1_000)
                     / proc::ticks_per_second(),
@@ -153,7 +157,7 @@ impl Round<'_> {
     }
 
     /// Whether it executes or maps a file of a release that this node held. Files in another service's root are that
-    /// service's, even where both ship the same bytes.
+    /// service's, even where both ship the same bytes; beside the services' roots they are everyone's who knows them.
     fn runs_known(&mut self, glimpse: &Glimpse, executable: &Executable, mappings: &Mappings) -> bool {
         let known = self.look.known;
         let own = |path: &Path, digest: Option<Digest>, round: &Self| {
@@ -168,18 +172,28 @@ impl Round<'_> {
         })
     }
 
-    /// Whether a path lies in the root of another service of this agent.
+    /// Whether a path lies in the root of another service that has an order here.
     fn others(&self, path: &Path) -> bool {
-        path.starts_with(&self.watch.services_root) && !path.starts_with(self.lineage.root())
+        self.neighbours.iter().any(|neighbour| path.starts_with(neighbour))
     }
 
-    /// Whether it was started by the main process on record or one of its family, although it left the tree.
-    fn of_this_start(&self, glimpse: &Glimpse) -> bool {
-        let Some(main) = self.look.running.filter(|main| main.boot_id == self.watch.boot_id) else { return false };
-        let release = glimpse.marks.as_ref().and_then(|marks| marks.release.as_ref());
-        self.lineage.marked(glimpse)
-            && release == Some(&main.release)
-            && glimpse.stat.identity.start_ticks >= main.start_ticks
+    /// Whether a path lies in a copy of this service set aside under a name made of its own, such as `hello.bak` or
+    /// `hello-old`: what is executed there is called this service's even where its bytes were never released. A
+    /// service with a longer name that fits too has the better claim.
+    fn sets_aside(&self, path: &Path) -> bool {
+        let Some(beside) = path.strip_prefix(&self.watch.services_root).ok().and_then(|below| below.iter().next()) else {
+            return false;
+        };
+        let Some(beside) = beside.to_str().filter(|_| !self.others(path)) else { return false };
+        let fits = |name: &str| {
+            // `webmin` is no copy of `web`.
+            beside.strip_prefix(name).is_some_and(|rest| rest.chars().next().is_some_and(|next| !next.is_alphabetic()))
+        };
+        let own = self.look.place.service.as_str();
+        let better = |neighbour: &PathBuf| {
+            neighbour.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.len() > own.len() && fits(name))
+        };
+        fits(own) && !self.neighbours.iter().any(better)
     }
 
     fn executable(&self, glimpse: &Glimpse, shown: Option<&Path>) -> Executable {
