@@ -14,8 +14,8 @@ use crate::join::{self, JoinError};
 use crate::keeper::Tools;
 use crate::layout::{Layout, Lock, LockError};
 use crate::link::Line;
-use crate::platform::linux::machine;
 use crate::node::Node;
+use crate::platform::linux::machine;
 use crate::platform::{Observer, Supervisor};
 
 /// Why an agent cannot run.

@@ -17,13 +17,14 @@ use crate::keeper::{AgentState, Failure, Halt, Keeper, Way, Wish};
 use crate::permit::Permission;
 use crate::plan::{self, Answer, Scene, Step, Supply, Traffic};
 use crate::platform::Launch;
-use crate::probe::Question;
+use crate::probe::{Answerer, Question, Respondent};
 use crate::service_log::{Cause, with_tail};
 use crate::switch;
 
 /// A process that is alive for so long after its start has got past the errors of the first moment: a bad argument,
-/// a port in use. Without it, whoever else answers on the port would be taken for it.
-const ALIVE_WHEN_PROBED: Duration = Duration::from_millis(200);
+/// a port in use. Waited for only where it cannot be seen who answers; otherwise whoever else answers on the port
+/// would be taken for it.
+const ALIVE_WHEN_ASSUMED: Duration = Duration::from_millis(200);
 /// The same, where being alive is all that can be asked.
 const ALIVE_WHEN_NOT_PROBED: Duration = Duration::from_millis(500);
 /// The pause after the first bad answer; it doubles up to the probe's interval.
@@ -61,7 +62,9 @@ impl Keeper {
         let running = self.record.running.as_ref().filter(|_| self.main_alive()).map(|running| running.release.clone());
         let supply = match wanted {
             Hold::Nothing => Supply::Absent,
-            Hold::Release { release, bundle, size } => self.supply(release, bundle, *size, current.as_ref(), way).await?,
+            Hold::Release { release, bundle, size } => {
+                self.supply(release, bundle, *size, current.as_ref(), way).await?
+            }
         };
         let traffic = match (&self.tools.balancer, way) {
             // A process that ended by itself was missed by the balancer's own checks; there is nothing to drain.
@@ -282,14 +285,20 @@ impl Keeper {
         };
         let environment = environment::environment(&descriptor.run, &self.tools.config.environment);
         let question = Question::new(probe, &environment)?;
+        let Some(running) = &self.record.running else { return self.still_alive() };
+        let whom = Respondent { supervisor: &self.tools.supervisor, place: self.releases.place(), running };
+        let mut assumed = false;
         let deadline = begun + probe.timeout.to_std();
         let (mut tries, mut in_a_row) = (0u32, 0);
         let mut eager = FIRST_PROBE_PAUSE;
         loop {
-            let last = question.ask().await;
+            let last = question.ask(&whom).await;
             tries += 1;
             match last {
-                Ok(()) => in_a_row += 1,
+                Ok(answerer) => {
+                    in_a_row += 1;
+                    assumed |= answerer == Answerer::Assumed;
+                }
                 Err(reason) => {
                     in_a_row = 0;
                     self.tell_step(step, way, &format!("{reason}, try {tries}"));
@@ -299,7 +308,9 @@ impl Keeper {
                 }
             }
             if in_a_row >= probe.successes.max(1) {
-                tokio::time::sleep_until(begun + ALIVE_WHEN_PROBED).await;
+                if assumed {
+                    tokio::time::sleep_until(begun + ALIVE_WHEN_ASSUMED).await;
+                }
                 return self.still_alive();
             }
             if Instant::now() >= deadline {

@@ -393,7 +393,8 @@ impl Keeper {
         const SLACK: u64 = 200;
         let place = self.releases.place();
         let known = Known::default();
-        let seen = self.tools.observer.look(&Look { place, held: None, running: None, known: &known, activated: None });
+        let look = Look { place, held: None, running: None, known: &known, neighbours: &[], activated: None };
+        let seen = self.tools.observer.look(&look);
         let now = self.tools.now();
         let mut marked =
             seen.inspect_err(|cause| tracing::error!("cannot look for a started process: {cause}")).ok()?.processes;

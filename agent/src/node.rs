@@ -2,6 +2,7 @@
 //! acted on; attestations go out from here. Who speaks with the controller is `link`'s business.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -237,22 +238,24 @@ impl Node {
             })
             .collect();
         let observer = self.tools.observer.as_ref();
+        let ordered: Vec<ServiceName> = grounds.iter().map(|(service, _)| service.clone()).collect();
         let look = |(service, ground): (ServiceName, Ground)| {
             let place = self.tools.config.place(&service);
+            let neighbours = self.neighbours(&ordered, &service);
             match ground {
                 Ground::Fenced(generation, reason) => {
-                    observe::evidence_without_order(observer, &place, generation, &reason)
+                    observe::evidence_without_order(observer, &place, &neighbours, generation, &reason)
                 }
                 Ground::Keeper(mut status, generation) => {
                     for _ in 1..LOOKS {
                         let ground = status.borrow_and_update().clone();
-                        let evidence = observe::evidence(observer, &place, generation, &ground);
+                        let evidence = observe::evidence(observer, &place, &neighbours, generation, &ground);
                         if !status.has_changed().unwrap_or(false) {
                             return evidence;
                         }
                     }
                     let ground = status.borrow_and_update().clone();
-                    observe::evidence(observer, &place, generation, &ground)
+                    observe::evidence(observer, &place, &neighbours, generation, &ground)
                 }
             }
         };
@@ -265,6 +268,7 @@ impl Node {
                     let evidence = observe::evidence_without_order(
                         observer,
                         &self.tools.config.place(service),
+                        &self.neighbours(&ordered, service),
                         order.generation,
                         reason,
                     );
@@ -280,6 +284,7 @@ impl Node {
     /// role. What runs of them is nobody's business but must not be nobody's knowledge.
     fn left_behind(&self, known: &[ServiceEvidence]) -> Vec<ServiceEvidence> {
         let Ok(entries) = std::fs::read_dir(&self.tools.config.services_root) else { return Vec::new() };
+        let ordered: Vec<ServiceName> = known.iter().map(|evidence| evidence.service.clone()).collect();
         let mut found = Vec::new();
         for entry in entries.flatten() {
             let Ok(service) = entry.file_name().to_string_lossy().parse::<ServiceName>() else { continue };
@@ -287,14 +292,26 @@ impl Node {
                 continue;
             }
             let place = self.tools.config.place(&service);
+            let neighbours = self.neighbours(&ordered, &service);
             let reason = "its releases lie on this node, and no order names it";
-            let evidence = observe::evidence_without_order(self.tools.observer.as_ref(), &place, Generation(0), reason);
+            let evidence = observe::evidence_without_order(
+                self.tools.observer.as_ref(),
+                &place,
+                &neighbours,
+                Generation(0),
+                reason,
+            );
             if evidence.current.is_some() || !evidence.processes.is_empty() {
                 found.push(evidence);
             }
         }
         found.sort_by(|a, b| a.service.cmp(&b.service));
         found
+    }
+
+    /// The roots of the other services with an order.
+    fn neighbours(&self, ordered: &[ServiceName], service: &ServiceName) -> Vec<PathBuf> {
+        ordered.iter().filter(|other| *other != service).map(|other| self.tools.config.place(other).root).collect()
     }
 
     fn tell_all(&self, mut change: impl FnMut(&mut Wish)) {

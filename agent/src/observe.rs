@@ -1,16 +1,20 @@
 //! From what a keeper says and what is seen to the evidence for one service. What is seen is taken as it is: judging
 //! it is the controller's work, and an agent that could not look says so.
 
+use std::path::PathBuf;
+
 use fleet::evidence::{DeviationKind, FileDeviation, Health, Progress, ServiceEvidence};
 use fleet::{Generation, ServiceName};
 
 use crate::keeper::Status;
 use crate::platform::{Look, Observer, Seen, ServicePlace};
 
-/// Looks, and puts together what one service shows. Blocking: it reads /proc and files.
+/// Looks, and puts together what one service shows. `neighbours` are the roots of the node's other services with an
+/// order. Blocking: it reads /proc and files.
 pub fn evidence(
     observer: &dyn Observer,
     place: &ServicePlace,
+    neighbours: &[PathBuf],
     ordered: Generation,
     status: &Status,
 ) -> ServiceEvidence {
@@ -19,6 +23,7 @@ pub fn evidence(
         held: status.live.as_ref().map(|live| (&live.release, &live.descriptor.manifest)),
         running: status.running.as_ref(),
         known: &status.known,
+        neighbours,
         activated: status.activated.as_ref().map(|moment| (moment.boot_id.as_str(), moment.ticks)),
     };
     let seen = observer.look(&look).unwrap_or_else(|cause| unseen(place, &cause));
@@ -35,11 +40,12 @@ pub fn evidence(
 pub fn evidence_without_order(
     observer: &dyn Observer,
     place: &ServicePlace,
+    neighbours: &[PathBuf],
     ordered: Generation,
     reason: &str,
 ) -> ServiceEvidence {
     let known = std::collections::BTreeMap::new();
-    let look = Look { place, held: None, running: None, known: &known, activated: None };
+    let look = Look { place, held: None, running: None, known: &known, neighbours, activated: None };
     let seen = observer.look(&look).unwrap_or_else(|cause| unseen(place, &cause));
     gather(&place.service, ordered, Progress::Fenced { reason: reason.to_owned() }, Health::Unknown, seen)
 }

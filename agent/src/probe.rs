@@ -1,7 +1,9 @@
-//! Asking a running service how it is, over HTTP on this machine. How many answers make it healthy, and what follows
-//! from a bad one, is decided in `keeper`.
+//! Asking a running service how it is, over HTTP on this machine, and making sure that it is the service that answers.
+//! How many answers make it healthy, and what follows from a bad one, is decided in `keeper`.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fleet::release::Probe;
@@ -10,10 +12,38 @@ use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use crate::platform::{Listener, Running, ServicePlace, Supervisor};
+
 /// Connecting to a port of this machine takes no time; a full accept queue does.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// One answer, first to last byte.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Whose answer counts.
+pub struct Respondent<'a> {
+    /// Who knows the processes.
+    pub supervisor: &'a Arc<dyn Supervisor>,
+    /// The service.
+    pub place: &'a ServicePlace,
+    /// Its main process.
+    pub running: &'a Running,
+}
+
+/// Who gave a good answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answerer {
+    /// The service itself: nobody else listens there.
+    Proven,
+    /// Whoever it was: the probe asks another machine, or the listening process may not be seen.
+    Assumed,
+}
+
+/// What came back.
+struct Reply {
+    status: u16,
+    /// Where it came from, if that is this machine.
+    here: Option<SocketAddr>,
+}
 
 /// A question, ready to be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,25 +95,35 @@ impl Question {
         })
     }
 
-    /// Asks once.
+    /// Asks once. An answer from this machine counts only if `whom` alone listens there.
     ///
     /// # Errors
     /// What the service did instead, for people.
-    pub async fn ask(&self) -> Result<(), String> {
+    pub async fn ask(&self, whom: &Respondent<'_>) -> Result<Answerer, String> {
         let url = format!("GET http://{}{}", self.host, self.path);
-        match tokio::time::timeout(ANSWER_TIMEOUT, self.exchange()).await {
-            Ok(Ok(status)) if status == self.status => Ok(()),
-            Ok(Ok(status)) => Err(format!("{url} answered {status} instead of {}", self.status)),
-            Ok(Err(reason)) => Err(format!("{url}: {reason}")),
-            Err(_) => Err(format!("{url}: no answer within {} s", ANSWER_TIMEOUT.as_secs())),
+        let reply = match tokio::time::timeout(ANSWER_TIMEOUT, self.exchange()).await {
+            Ok(Ok(reply)) => reply,
+            Ok(Err(reason)) => return Err(format!("{url}: {reason}")),
+            Err(_) => return Err(format!("{url}: no answer within {} s", ANSWER_TIMEOUT.as_secs())),
+        };
+        // Asked of a bad answer too: why a stranger is not well is nobody's question.
+        let answerer = match reply.here {
+            Some(address) => whom.answered(address).await?,
+            None => Answerer::Assumed,
+        };
+        if reply.status == self.status {
+            Ok(answerer)
+        } else {
+            Err(format!("{url} answered {} instead of {}", reply.status, self.status))
         }
     }
 
-    async fn exchange(&self) -> Result<u16, String> {
+    async fn exchange(&self) -> Result<Reply, String> {
         let connect = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.address)).await;
         let stream = connect
             .map_err(|_| format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()))?
             .map_err(|cause| cause.to_string())?;
+        let here = here(&stream);
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|cause| cause.to_string())?;
         let request = hyper::Request::get(&self.path)
@@ -99,7 +139,7 @@ impl Question {
             while let Some(frame) = response.body_mut().frame().await {
                 frame.map_err(|cause| format!("the answer broke off: {cause}"))?;
             }
-            Ok(status)
+            Ok(Reply { status, here })
         };
         tokio::pin!(connection);
         tokio::pin!(answer);
@@ -115,10 +155,38 @@ impl Question {
     }
 }
 
+impl Respondent<'_> {
+    /// Whether the answer that came from there was the service's own.
+    async fn answered(&self, address: SocketAddr) -> Result<Answerer, String> {
+        let (supervisor, place, running) = (self.supervisor.clone(), self.place.clone(), self.running.clone());
+        let looking = tokio::task::spawn_blocking(move || supervisor.listener(&place, &running, &address));
+        match looking.await.unwrap_or_else(|stopped| Listener::Unknown(stopped.to_string())) {
+            Listener::Ours => Ok(Answerer::Proven),
+            Listener::Unknown(_) => Ok(Answerer::Assumed),
+            Listener::Stranger(who) => {
+                Err(format!("{address} is answered by another process ({who}), not by this service"))
+            }
+            Listener::Nobody => Err(format!(
+                "{address} was answered, but no process listens there: the connection is redirected, or it was answered with the listener's last breath"
+            )),
+        }
+    }
+}
+
+/// The address that was connected to, if it is one of this machine: only then do both ends have the same one, save
+/// for the loopback's many.
+fn here(stream: &TcpStream) -> Option<SocketAddr> {
+    let peer = stream.peer_addr().ok()?;
+    let ip = peer.ip().to_canonical();
+    let own = stream.local_addr().is_ok_and(|own| own.ip().to_canonical() == ip);
+    (ip.is_loopback() || own).then_some(peer)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::platform::fake::FakeHost;
     use fleet::Millis;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
@@ -129,6 +197,21 @@ mod tests {
 
     fn environment(port: u16) -> BTreeMap<String, String> {
         BTreeMap::from([("PORT".to_owned(), port.to_string())])
+    }
+
+    async fn ask(question: Question) -> Result<Answerer, String> {
+        ask_where(question, None).await
+    }
+
+    /// Asks on a host where this one listens.
+    async fn ask_where(question: Question, listener: Option<Listener>) -> Result<Answerer, String> {
+        let place = ServicePlace { service: "hello".parse().unwrap(), root: "/services/hello".into() };
+        let release = "r-000000000001".parse().unwrap();
+        let running = Running { pid: 7, start_ticks: 7, boot_id: "boot".into(), release };
+        let host = FakeHost::new();
+        listener.into_iter().for_each(|listener| host.on_listener(&place.service, listener));
+        let supervisor: Arc<dyn Supervisor> = Arc::new(host);
+        question.ask(&Respondent { supervisor: &supervisor, place: &place, running: &running }).await
     }
 
     async fn answering(answer: &'static str) -> u16 {
@@ -147,27 +230,46 @@ mod tests {
     #[tokio::test]
     async fn the_status_decides() {
         let port = answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
-        Question::new(&probe("/healthz?deep=1"), &environment(port)).unwrap().ask().await.unwrap();
+        let question = Question::new(&probe("/healthz?deep=1"), &environment(port)).unwrap();
+        assert_eq!(ask(question).await, Ok(Answerer::Proven));
         let port = answering("HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n").await;
-        let reason = Question::new(&probe("http://127.0.0.1:${PORT}/healthz?deep=1"), &environment(port))
-            .unwrap()
-            .ask()
-            .await
-            .unwrap_err();
+        let question = Question::new(&probe("http://127.0.0.1:${PORT}/healthz?deep=1"), &environment(port)).unwrap();
+        let reason = ask(question).await.unwrap_err();
         assert!(reason.contains("503 instead of 200"), "{reason}");
     }
 
     #[tokio::test]
     async fn half_an_answer_and_no_answer_are_bad_answers() {
         let port = answering("HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nok").await;
-        assert!(Question::new(&probe("/healthz?deep=1"), &environment(port)).unwrap().ask().await.is_err());
+        assert!(ask(Question::new(&probe("/healthz?deep=1"), &environment(port)).unwrap()).await.is_err());
         let port = answering("").await;
-        assert!(Question::new(&probe("/healthz?deep=1"), &environment(port)).unwrap().ask().await.is_err());
+        assert!(ask(Question::new(&probe("/healthz?deep=1"), &environment(port)).unwrap()).await.is_err());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        let reason = Question::new(&probe("/"), &environment(port)).unwrap().ask().await.unwrap_err();
+        let reason = ask(Question::new(&probe("/"), &environment(port)).unwrap()).await.unwrap_err();
         assert!(reason.contains("refused"), "{reason}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_counts_only_if_the_service_gave_it() {
+        for status in ["200 OK", "503 No"] {
+            for (listener, expected) in [
+                (
+                    Listener::Stranger("pid 123 hello-v1".into()),
+                    "answered by another process (pid 123 hello-v1), not by this service",
+                ),
+                (Listener::Nobody, "no process listens there"),
+            ] {
+                let port = answering(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").leak()).await;
+                let question = Question::new(&probe("http://localhost:${PORT}/healthz?deep=1"), &environment(port));
+                let reason = ask_where(question.unwrap(), Some(listener)).await.unwrap_err();
+                assert!(reason.contains(expected) && reason.starts_with(&format!("127.0.0.1:{port} ")), "{reason}");
+            }
+        }
+        let port = answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+        let question = Question::new(&probe("/healthz?deep=1"), &environment(port)).unwrap();
+        assert_eq!(ask_where(question, Some(Listener::Unknown("hidden".into()))).await, Ok(Answerer::Assumed));
     }
 
     #[test]

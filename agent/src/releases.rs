@@ -20,9 +20,9 @@ use fleet::{Digest, ReleaseId, ServiceName};
 use fleet_bundle::BundleError;
 use serde::{Deserialize, Serialize};
 
-use crate::platform::linux::machine;
 use crate::durable::{self, FileError};
 use crate::platform::ServicePlace;
+use crate::platform::linux::machine;
 
 /// The digests of this many releases are remembered: years of weekly releases, and still a file of a few MiB.
 pub const MOST_KNOWN: usize = 200;

@@ -12,7 +12,7 @@ use crate::environment;
 use crate::keeper::{AgentState, Halt, Keeper, Pulse, Way, Wish};
 use crate::permit::Permission;
 use crate::platform::Running;
-use crate::probe::Question;
+use crate::probe::{Question, Respondent};
 use crate::record::Outcome;
 use crate::service_log::{Cause, with_tail};
 
@@ -168,6 +168,8 @@ impl Keeper {
         let gone = supervisor.gone(&running);
         tokio::pin!(gone);
         let mut changes = self.wish.clone();
+        let place = self.releases.place().clone();
+        let whom = Respondent { supervisor: &supervisor, place: &place, running: &running };
         loop {
             let next = *self.pulse.next.get_or_insert_with(Instant::now);
             tokio::select! {
@@ -182,7 +184,7 @@ impl Keeper {
             }
             let asking = async {
                 match &question {
-                    Ok(Some((question, _))) => question.ask().await,
+                    Ok(Some((question, _))) => question.ask(&whom).await.map(drop),
                     Ok(None) => Ok(()),
                     Err(reason) => Err(reason.clone()),
                 }

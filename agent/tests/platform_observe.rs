@@ -133,6 +133,50 @@ async fn the_whole_machine_is_searched_for_known_programs() {
 }
 
 #[tokio::test]
+async fn old_code_set_aside_beside_the_service_is_seen() {
+    for scope in [Scope::Root, Scope::Machine] {
+        let mut stage = Stage::new(scope);
+        let (id, _) = stage.release(1);
+        let neighbour = stage.services().join("other");
+        stage.neighbours = vec![neighbour.clone(), stage.services().join("hello-world")];
+        let copy = |directory: &Path, known: bool| {
+            fs::create_dir_all(directory).unwrap();
+            let (from, to) = (stage.place.release(&id).join("bin/sleep"), directory.join("sleep"));
+            if known {
+                assert!(std::process::Command::new("cp").arg(from).arg(&to).status().unwrap().success());
+            } else {
+                copy_program("/bin/sleep", &to, &format!("of nobody {}", to.display()));
+            }
+            ByHand::start(&to, &["611"], "/".as_ref())
+        };
+        let ours = [
+            copy(&stage.services().join("hello.bak/bin"), true),
+            copy(&stage.services().join("attic/bin"), true),
+            copy(&stage.services().join("hello-old/bin"), false),
+        ];
+        // Another service's files are that service's, and so is a copy of it; a name that goes on is another name.
+        let others = [
+            copy(&neighbour.join("bin"), true),
+            copy(&stage.services().join("hello-world.bak/bin"), false),
+            copy(&stage.services().join("hellobore/bin"), false),
+            copy(&stage.services().join("else/bin"), false),
+        ];
+        for process in &ours {
+            let pid = process.0.id();
+            let seen = stage.seen(None, |process| process.pid == pid).await;
+            assert_eq!((seen.parentage, seen.executable.place), (Parentage::Stray, Place::Outside), "{seen:?}");
+        }
+        let seen: Vec<u32> = stage.look(None, None).processes.iter().map(|process| process.pid).collect();
+        assert!(others.iter().all(|process| !seen.contains(&process.0.id())), "{seen:?}");
+        // Without an order the neighbour is a hiding place like any other.
+        stage.neighbours.clear();
+        let pids = [others[0].0.id(), others[1].0.id()];
+        let seen: Vec<u32> = stage.look(None, None).processes.iter().map(|process| process.pid).collect();
+        assert!(pids.iter().all(|pid| seen.contains(pid)), "{seen:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_program_in_memory_cannot_hide() {
     let mut stage = Stage::new(Scope::Root);
     let (id, _) = stage.release(1);

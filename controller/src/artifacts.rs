@@ -89,7 +89,10 @@ impl Artifacts {
         if size > LARGEST_BUNDLE {
             return Err(ArtifactError::TooLarge { limit: LARGEST_BUNDLE });
         }
-        let file = tempfile::Builder::new().prefix(".incoming-").tempfile_in(&self.dir).map_err(io_error("write in", &self.dir))?;
+        let file = tempfile::Builder::new()
+            .prefix(".incoming-")
+            .tempfile_in(&self.dir)
+            .map_err(io_error("write in", &self.dir))?;
         let writer = file.reopen().map_err(io_error("write in", &self.dir))?;
         Ok(Incoming { store: self.clone(), file, writer: HashingWriter::new(writer), announced, size })
     }

@@ -98,7 +98,10 @@ impl Config {
         let config: Self = toml::from_str(text).map_err(|e| e.to_string())?;
         let (shortest, longest) = OBSERVE_BOUNDS;
         if config.observe_every < shortest || config.observe_every > longest {
-            return Err(format!("observe_every is {}, it must lie between {shortest} and {longest}", config.observe_every));
+            return Err(format!(
+                "observe_every is {}, it must lie between {shortest} and {longest}",
+                config.observe_every
+            ));
         }
         Ok(config)
     }
@@ -113,7 +116,14 @@ mod tests {
     fn the_shortest_file_is_enough_and_nonsense_is_refused() {
         let config = Config::parse("data_dir = '/x'").unwrap();
         assert_eq!((config.listen.port(), config.store, config.observe_every), (7443, Backend::Sled, Millis(2_000)));
-        for bad in ["", "data_dir = 1", "data_dir = '/x'\nlisten = 'x'", "data_dir='/x'\nobserve_every='1h'", "data_dir='/x'\ndatadir='/y'", "data_dir='/x'\nstore='etcd'"] {
+        for bad in [
+            "",
+            "data_dir = 1",
+            "data_dir = '/x'\nlisten = 'x'",
+            "data_dir='/x'\nobserve_every='1h'",
+            "data_dir='/x'\ndatadir='/y'",
+            "data_dir='/x'\nstore='etcd'",
+        ] {
             assert!(Config::parse(bad).is_err(), "{bad}");
         }
     }

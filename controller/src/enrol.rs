@@ -42,9 +42,16 @@ impl v1::enrolment_server::Enrolment for EnrolmentService {
         let request = request.into_inner();
         let too_large = request.csr_pem.len() > LARGEST_CSR
             || request.labels.len() > MOST_LABELS
-            || request.labels.iter().any(|(key, value)| key.is_empty() || key.len() + value.len() > LONGEST_LABEL || (key.clone() + value).chars().any(char::is_control));
+            || request.labels.iter().any(|(key, value)| {
+                key.is_empty()
+                    || key.len() + value.len() > LONGEST_LABEL
+                    || (key.clone() + value).chars().any(char::is_control)
+            });
         if too_large {
-            return Err(status(Refusal::input("the request has too many or malformed labels, or is too large", "use short labels: --label role=web")));
+            return Err(status(Refusal::input(
+                "the request has too many or malformed labels, or is too large",
+                "use short labels: --label role=web",
+            )));
         }
         let authority = self.authority.clone();
         let (name, csr_pem) = (request.name.clone(), request.csr_pem);
@@ -53,7 +60,9 @@ impl v1::enrolment_server::Enrolment for EnrolmentService {
                 Role::Node => NODE_LIFETIME,
                 Role::Operator | Role::Controller => OPERATOR_LIFETIME,
             };
-            let refuse = |e: fleet_certs::Error| Refusal::input(format!("no certificate is issued: {e}"), "join again with a fresh key");
+            let refuse = |e: fleet_certs::Error| {
+                Refusal::input(format!("no certificate is issued: {e}"), "join again with a fresh key")
+            };
             let identity = Identity::new(role, name).map_err(refuse)?;
             authority.issue(&csr_pem, &identity, &[], lifetime, clock::system_now()).map_err(refuse)
         };
@@ -65,7 +74,11 @@ impl v1::enrolment_server::Enrolment for EnrolmentService {
             issue: Box::new(issue),
         };
         match self.mind.ask(|to| Ask::Join(Box::new(wish), to)).await {
-            Ok(joined) => Ok(Response::new(v1::JoinReply { certificate_pem: joined.issued.pem, ca_pem: self.authority.ca_pem().to_owned(), name: request.name })),
+            Ok(joined) => Ok(Response::new(v1::JoinReply {
+                certificate_pem: joined.issued.pem,
+                ca_pem: self.authority.ca_pem().to_owned(),
+                name: request.name,
+            })),
             Err(refusal) => {
                 tracing::warn!(from, name = request.name, reason = refusal.what, "joining refused");
                 Err(status(refusal))

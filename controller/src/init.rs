@@ -50,11 +50,15 @@ pub async fn init(data_dir: &Path, names: &[String]) -> anyhow::Result<Made> {
     fleet_certs::install_crypto_provider();
     let layout = Layout(data_dir);
     if layout.admin().is_complete() && layout.own().is_complete() {
-        Authority::load(&layout.authority()).context("the data directory has been initialised, but its authority cannot be read")?;
+        Authority::load(&layout.authority())
+            .context("the data directory has been initialised, but its authority cannot be read")?;
         return Ok(Made::Nothing);
     }
     if layout.store().join("db").exists() && !layout.authority().exists() {
-        bail!("{} holds a store but no authority: restore the directory 'pki' from a backup; a new authority would lock every node out", data_dir.display());
+        bail!(
+            "{} holds a store but no authority: restore the directory 'pki' from a backup; a new authority would lock every node out",
+            data_dir.display()
+        );
     }
     std::fs::create_dir_all(data_dir).with_context(|| format!("cannot make {}", data_dir.display()))?;
     let fleet_name = names.first().map_or("fleet", String::as_str);
@@ -82,10 +86,20 @@ pub enum Made {
     },
 }
 
-fn identity(authority: &Authority, role: Role, name: &str, names: &[String]) -> anyhow::Result<(IdentityPems, Enrolled)> {
+fn identity(
+    authority: &Authority,
+    role: Role,
+    name: &str,
+    names: &[String],
+) -> anyhow::Result<(IdentityPems, Enrolled)> {
     let key = KeyAndCsr::generate()?;
     let issued = authority.issue(&key.csr_pem, &Identity::new(role, name)?, names, LIFETIME, clock::system_now())?;
     let now = clock::now();
-    let enrolled = Enrolled { serial: issued.serial, not_after: now.after(fleet::Millis(LIFETIME.as_millis() as u64)), at: now, token: "init".into() };
+    let enrolled = Enrolled {
+        serial: issued.serial,
+        not_after: now.after(fleet::Millis(LIFETIME.as_millis() as u64)),
+        at: now,
+        token: "init".into(),
+    };
     Ok((IdentityPems { ca_pem: authority.ca_pem().to_owned(), cert_pem: issued.pem, key_pem: key.key_pem }, enrolled))
 }

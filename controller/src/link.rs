@@ -40,7 +40,9 @@ impl LinkService {
 fn node<T>(request: &Request<T>) -> Result<NodeName, Status> {
     let identity = request.extensions().get::<Peer>().and_then(|peer| peer.identity.as_ref());
     match identity {
-        Some(identity) if identity.role() == Role::Node => identity.name().parse().map_err(|e| Status::permission_denied(format!("{e}"))),
+        Some(identity) if identity.role() == Role::Node => {
+            identity.name().parse().map_err(|e| Status::permission_denied(format!("{e}")))
+        }
         Some(_) | None => Err(Status::permission_denied("only nodes may call this")),
     }
 }
@@ -49,7 +51,10 @@ fn node<T>(request: &Request<T>) -> Result<NodeName, Status> {
 impl v1::link_server::Link for LinkService {
     type SessionStream = Pin<Box<dyn Stream<Item = Result<v1::ToAgent, Status>> + Send>>;
 
-    async fn session(&self, request: Request<Streaming<v1::FromAgent>>) -> Result<Response<Self::SessionStream>, Status> {
+    async fn session(
+        &self,
+        request: Request<Streaming<v1::FromAgent>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
         let node = node(&request)?;
         let mut incoming = request.into_inner();
         let hello = match incoming.message().await? {
@@ -57,14 +62,20 @@ impl v1::link_server::Link for LinkService {
             Some(_) | None => return Err(Status::invalid_argument("an agent's stream begins with its hello")),
         };
         if hello.protocol != PROTOCOL {
-            let reason = format!("the agent speaks protocol {}, this controller speaks {PROTOCOL}: upgrade the older of the two", hello.protocol);
+            let reason = format!(
+                "the agent speaks protocol {}, this controller speaks {PROTOCOL}: upgrade the older of the two",
+                hello.protocol
+            );
             return Err(Status::failed_precondition(reason));
         }
         let session = self.sessions.fetch_add(1, Ordering::Relaxed);
         let (outbox, to_agent) = mpsc::channel(OUTBOX);
         let stopping = |_| Status::unavailable("the controller is stopping");
         let agent_version: String = hello.agent_version.chars().filter(|c| !c.is_control()).take(64).collect();
-        self.mind.tell(Message::Connected { node: node.clone(), session, outbox, agent_version }).await.map_err(stopping)?;
+        self.mind
+            .tell(Message::Connected { node: node.clone(), session, outbox, agent_version })
+            .await
+            .map_err(stopping)?;
         let mind = self.mind.clone();
         tokio::spawn(async move {
             listen(&mind, &node, session, &mut incoming).await;
@@ -76,7 +87,10 @@ impl v1::link_server::Link for LinkService {
 
     type FetchBundleStream = Pin<Box<dyn Stream<Item = Result<v1::Chunk, Status>> + Send>>;
 
-    async fn fetch_bundle(&self, request: Request<v1::FetchBundleRequest>) -> Result<Response<Self::FetchBundleStream>, Status> {
+    async fn fetch_bundle(
+        &self,
+        request: Request<v1::FetchBundleRequest>,
+    ) -> Result<Response<Self::FetchBundleStream>, Status> {
         node(&request)?;
         let request = request.into_inner();
         let digest = convert::parse("digest", &request.digest).map_err(|e| Status::invalid_argument(e.to_string()))?;
@@ -128,7 +142,9 @@ async fn listen(mind: &Mind, node: &NodeName, session: u64, incoming: &mut Strea
         };
         let message = match message {
             v1::from_agent::Message::Attestation(attestation) => match attestation.try_into() {
-                Ok(attestation) => Message::Attested { node: node.clone(), session, attestation: Box::new(attestation) },
+                Ok(attestation) => {
+                    Message::Attested { node: node.clone(), session, attestation: Box::new(attestation) }
+                }
                 Err(e) => {
                     tracing::warn!(%node, session, reason = %e, "an attestation that cannot be read: ignored");
                     continue;

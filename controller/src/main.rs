@@ -13,7 +13,11 @@ use tracing_subscriber::EnvFilter;
 
 /// Keeps what every server of a fleet shall run, and drives deployments towards it.
 #[derive(Debug, Parser)]
-#[command(name = "fleet-controller", version, after_help = "Examples:\n  fleet-controller init --data-dir /var/lib/fleet --name controller.example.com\n  fleet-controller serve --config /etc/fleet/controller.toml")]
+#[command(
+    name = "fleet-controller",
+    version,
+    after_help = "Examples:\n  fleet-controller init --data-dir /var/lib/fleet --name controller.example.com\n  fleet-controller serve --config /etc/fleet/controller.toml"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -83,7 +87,9 @@ async fn run(command: Command) -> Result<(), (u8, anyhow::Error)> {
             let text = match made {
                 init::Made::Nothing => format!("{dir} is initialised already; nothing was changed\n"),
                 init::Made::Controller { ca_hash } => {
-                    format!("made the authority (key hash {ca_hash}), the controller's certificate and the first operator's\nnext: move {dir}/admin to the first operator, then: fleet-controller serve\n")
+                    format!(
+                        "made the authority (key hash {ca_hash}), the controller's certificate and the first operator's\nnext: move {dir}/admin to the first operator, then: fleet-controller serve\n"
+                    )
                 }
             };
             let _ = std::io::stdout().write_all(text.as_bytes());

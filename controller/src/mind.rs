@@ -86,7 +86,11 @@ pub struct Stopped;
 
 impl Mind {
     /// Starts the mind over a store. The handle ends with an error when the store fails: then nothing more may be said.
-    pub fn start(state: State, store: Arc<dyn Store>, observe_every: Millis) -> (Self, tokio::task::JoinHandle<Result<(), RecordError>>) {
+    pub fn start(
+        state: State,
+        store: Arc<dyn Store>,
+        observe_every: Millis,
+    ) -> (Self, tokio::task::JoinHandle<Result<(), RecordError>>) {
         let (inbox, messages) = mpsc::channel(INBOX);
         let (beat, pulse) = watch::channel(0);
         let task = tokio::spawn(run(state, store, messages, beat, observe_every));

@@ -229,7 +229,9 @@ impl Batch {
 
 fn encode(change: &Change) -> Result<Vec<Write>, RecordError> {
     Ok(match change {
-        Change::Fact { deployment, index, fact } => put(&format!("{JOURNAL}{deployment}/{index:010}"), fact, Expect::Absent)?,
+        Change::Fact { deployment, index, fact } => {
+            put(&format!("{JOURNAL}{deployment}/{index:010}"), fact, Expect::Absent)?
+        }
         Change::Order(order) => put(&format!("{BOOK}{}/{}", order.node, order.service), order, Expect::Anything)?,
         Change::ForgetOrder(node, service) => vec![delete(format!("{BOOK}{node}/{service}"))],
         Change::Generation(generation) => put(GENERATION, generation, Expect::Anything)?,
@@ -246,10 +248,18 @@ fn encode(change: &Change) -> Result<Vec<Write>, RecordError> {
             let mut writes = put(&format!("{LEDGER}{index:012}"), entry, Expect::Absent)?;
             match entry {
                 LedgerEntry::Opened { at, finding } => {
-                    writes.extend(put(&finding_key(&finding.key), &OpenFinding { finding: finding.clone(), since: *at }, Expect::Anything)?);
+                    writes.extend(put(
+                        &finding_key(&finding.key),
+                        &OpenFinding { finding: finding.clone(), since: *at },
+                        Expect::Anything,
+                    )?);
                 }
                 LedgerEntry::Changed { at, finding } => {
-                    writes.extend(put(&finding_key(&finding.key), &OpenFinding { finding: finding.clone(), since: *at }, Expect::Anything)?);
+                    writes.extend(put(
+                        &finding_key(&finding.key),
+                        &OpenFinding { finding: finding.clone(), since: *at },
+                        Expect::Anything,
+                    )?);
                 }
                 LedgerEntry::Closed { key, .. } => writes.push(delete(finding_key(key))),
             }
@@ -273,7 +283,8 @@ fn delete(key: String) -> Write {
 /// whether another part follows.
 fn put(key: &str, value: &impl Serialize, expect: Expect) -> Result<Vec<Write>, RecordError> {
     const ROOM: usize = MAX_VALUE_BYTES - 2;
-    let text = serde_json::to_vec(value).map_err(|e| RecordError::Unreadable { key: key.into(), reason: e.to_string() })?;
+    let text =
+        serde_json::to_vec(value).map_err(|e| RecordError::Unreadable { key: key.into(), reason: e.to_string() })?;
     let parts: Vec<&[u8]> = text.chunks(ROOM).collect();
     let last = parts.len().saturating_sub(1);
     let write = |(i, part): (usize, &[u8])| {
@@ -296,20 +307,26 @@ pub async fn load(store: &dyn Store) -> Result<Loaded, RecordError> {
         let id: DeploymentId = id.parse().map_err(|_| unreadable("the key has no deployment id"))?;
         let journal = loaded.journals.entry(id).or_default();
         if index.parse() != Ok(journal.len()) {
-            return Err(unreadable("an entry of the journal before it is missing: restore the controller from a backup"));
+            return Err(unreadable(
+                "an entry of the journal before it is missing: restore the controller from a backup",
+            ));
         }
         journal.push(fact);
     }
     for (_, order) in list::<Order>(store, BOOK).await? {
         loaded.book.insert((order.node.clone(), order.service.clone()), order);
     }
-    loaded.generation = list::<Generation>(store, GENERATION).await?.into_iter().next().map_or(Generation(0), |(_, g)| g);
-    loaded.releases = list::<ReleaseRecord>(store, RELEASES).await?.into_iter().map(|(_, r)| (r.id.clone(), r)).collect();
+    loaded.generation =
+        list::<Generation>(store, GENERATION).await?.into_iter().next().map_or(Generation(0), |(_, g)| g);
+    loaded.releases =
+        list::<ReleaseRecord>(store, RELEASES).await?.into_iter().map(|(_, r)| (r.id.clone(), r)).collect();
     loaded.nodes = list::<NodeRecord>(store, NODES).await?.into_iter().map(|(_, n)| (n.name.clone(), n)).collect();
-    loaded.operators = list::<OperatorRecord>(store, OPERATORS).await?.into_iter().map(|(_, o)| (o.name.clone(), o)).collect();
+    loaded.operators =
+        list::<OperatorRecord>(store, OPERATORS).await?.into_iter().map(|(_, o)| (o.name.clone(), o)).collect();
     loaded.tokens = list::<TokenRecord>(store, TOKENS).await?.into_iter().map(|(_, t)| (t.id.clone(), t)).collect();
     loaded.findings = list::<OpenFinding>(store, FINDINGS).await?.into_iter().map(|(_, f)| f).collect();
-    let last_line = store.list(LEDGER).await?.last().and_then(|(key, _)| key[LEDGER.len()..].get(..12)?.parse::<u64>().ok());
+    let last_line =
+        store.list(LEDGER).await?.last().and_then(|(key, _)| key[LEDGER.len()..].get(..12)?.parse::<u64>().ok());
     loaded.ledger_lines = last_line.map_or(0, |line| line + 1);
     Ok(loaded)
 }
@@ -326,7 +343,11 @@ async fn list<T: DeserializeOwned>(store: &dyn Store, prefix: &str) -> Result<Ve
         loop {
             match part.first() {
                 Some(&FORMAT) => {}
-                Some(format) => return Err(unreadable(format!("it has format {format}, this program knows format {FORMAT}: use the program that wrote it"))),
+                Some(format) => {
+                    return Err(unreadable(format!(
+                        "it has format {format}, this program knows format {FORMAT}: use the program that wrote it"
+                    )));
+                }
                 None => return Err(unreadable("it is empty".into())),
             }
             text.extend(part.get(2..).unwrap_or_default());
@@ -335,7 +356,9 @@ async fn list<T: DeserializeOwned>(store: &dyn Store, prefix: &str) -> Result<Ve
             }
             part = match entries.next_if(|(next, _)| *next == format!("{key}+{parts:03}")) {
                 Some((_, entry)) => entry.value,
-                None => return Err(unreadable(format!("part {parts} is missing: restore the controller from a backup"))),
+                None => {
+                    return Err(unreadable(format!("part {parts} is missing: restore the controller from a backup")));
+                }
             };
             parts += 1;
         }
@@ -354,14 +377,24 @@ mod tests {
     use fleet::drift::{Finding, Kind};
 
     fn order(node: &str, generation: u64) -> Order {
-        Order { node: node.parse().unwrap(), service: "web".parse().unwrap(), generation: Generation(generation), hold: Hold::Nothing }
+        Order {
+            node: node.parse().unwrap(),
+            service: "web".parse().unwrap(),
+            generation: Generation(generation),
+            hold: Hold::Nothing,
+        }
     }
 
     #[tokio::test]
     async fn what_is_saved_is_loaded() {
         let store = Memory::default();
         let finding = Finding {
-            key: FindingKey { node: "n1".parse().unwrap(), service: None, kind: Kind::Stale, what: "any/thing\n".into() },
+            key: FindingKey {
+                node: "n1".parse().unwrap(),
+                service: None,
+                kind: Kind::Stale,
+                what: "any/thing\n".into(),
+            },
             expected: "a".into(),
             found: "b".into(),
         };
@@ -389,7 +422,11 @@ mod tests {
     #[tokio::test]
     async fn the_journal_is_the_lock() {
         let store = Memory::default();
-        let fact = Change::Fact { deployment: "d-x".parse().unwrap(), index: 0, fact: Box::new(Fact::VerificationStarted { at: Timestamp(1) }) };
+        let fact = Change::Fact {
+            deployment: "d-x".parse().unwrap(),
+            index: 0,
+            fact: Box::new(Fact::VerificationStarted { at: Timestamp(1) }),
+        };
         save(&store, std::slice::from_ref(&fact)).await.unwrap();
         assert!(matches!(save(&store, &[fact]).await, Err(RecordError::Store(store::Error::Conflict { .. }))));
     }
@@ -397,10 +434,18 @@ mod tests {
     #[tokio::test]
     async fn what_a_key_is_given_last_in_a_turn_is_what_it_holds() {
         let store = Memory::default();
-        let changes = [Change::Generation(Generation(1)), Change::Order(order("n1", 1)), Change::Generation(Generation(2)), Change::Order(order("n1", 3))];
+        let changes = [
+            Change::Generation(Generation(1)),
+            Change::Order(order("n1", 1)),
+            Change::Generation(Generation(2)),
+            Change::Order(order("n1", 3)),
+        ];
         save(&store, &changes).await.unwrap();
         let loaded = load(&store).await.unwrap();
-        assert_eq!((loaded.generation, loaded.book.into_values().collect::<Vec<_>>()), (Generation(2), vec![order("n1", 3)]));
+        assert_eq!(
+            (loaded.generation, loaded.book.into_values().collect::<Vec<_>>()),
+            (Generation(2), vec![order("n1", 3)])
+        );
         let again = [Change::Order(order("n1", 4)), Change::ForgetOrder("n1".parse().unwrap(), "web".parse().unwrap())];
         save(&store, &again).await.unwrap();
         assert!(load(&store).await.unwrap().book.is_empty());
@@ -414,17 +459,31 @@ mod tests {
         store.commit(put("big/x", &reason, Expect::Absent).unwrap()).await.unwrap();
         assert_eq!(list::<Decommission>(&store, "big/").await.unwrap(), [("big/x".to_owned(), reason)]);
         store.commit(vec![delete("big/x+002".into())]).await.unwrap();
-        assert!(matches!(list::<Decommission>(&store, "big/").await, Err(RecordError::Unreadable { .. })), "a lost part is never passed over");
+        assert!(
+            matches!(list::<Decommission>(&store, "big/").await, Err(RecordError::Unreadable { .. })),
+            "a lost part is never passed over"
+        );
     }
 
     #[tokio::test]
     async fn a_newer_format_and_a_gap_are_refused_by_name() {
         let store = Memory::default();
-        store.commit(vec![Write::Put { key: GENERATION.into(), value: b"\x02\x0010".to_vec(), expect: Expect::Anything }]).await.unwrap();
+        store
+            .commit(vec![Write::Put {
+                key: GENERATION.into(),
+                value: b"\x02\x0010".to_vec(),
+                expect: Expect::Anything,
+            }])
+            .await
+            .unwrap();
         let error = load(&store).await.unwrap_err().to_string();
         assert!(error.contains("format 2") && error.contains(GENERATION), "{error}");
         let store = Memory::default();
-        let fact = Change::Fact { deployment: "d-x".parse().unwrap(), index: 1, fact: Box::new(Fact::VerificationStarted { at: Timestamp(1) }) };
+        let fact = Change::Fact {
+            deployment: "d-x".parse().unwrap(),
+            index: 1,
+            fact: Box::new(Fact::VerificationStarted { at: Timestamp(1) }),
+        };
         save(&store, &[fact]).await.unwrap();
         assert!(load(&store).await.unwrap_err().to_string().contains("missing"));
     }
@@ -432,8 +491,13 @@ mod tests {
     /// Persisted encodings are pinned: if this fails, old stores could not be read any more.
     #[test]
     fn the_encoding_is_pinned() {
-        let Write::Put { key, value, .. } = &encode(&Change::Order(order("n1", 3))).unwrap()[0] else { panic!("an order is put") };
+        let Write::Put { key, value, .. } = &encode(&Change::Order(order("n1", 3))).unwrap()[0] else {
+            panic!("an order is put")
+        };
         assert_eq!(key, "desired/n1/web");
-        assert_eq!(value, b"\x01\x00{\"node\":\"n1\",\"service\":\"web\",\"generation\":3,\"hold\":{\"kind\":\"nothing\"}}");
+        assert_eq!(
+            value,
+            b"\x01\x00{\"node\":\"n1\",\"service\":\"web\",\"generation\":3,\"hold\":{\"kind\":\"nothing\"}}"
+        );
     }
 }

@@ -30,7 +30,9 @@ const LARGEST_MESSAGE: usize = 4 << 20;
 pub async fn serve(config: &Config, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     fleet_certs::install_crypto_provider();
     let layout = Layout(&config.data_dir);
-    let authority = Authority::load(&layout.authority()).with_context(|| format!("{} is not a controller's data directory: run fleet-controller init first", config.data_dir.display()))?;
+    let authority = Authority::load(&layout.authority()).with_context(|| {
+        format!("{} is not a controller's data directory: run fleet-controller init first", config.data_dir.display())
+    })?;
     let own = layout.own().load().context("the controller's own identity cannot be read")?;
     let listener = bind(config.listen).await?;
 
@@ -40,7 +42,10 @@ pub async fn serve(config: &Config, stop: impl Future<Output = ()>) -> anyhow::R
     }?;
     let recovery = store.recovery();
     if recovery.torn_bytes > 0 {
-        tracing::warn!(bytes = recovery.torn_bytes, "an unfinished record was cut from the commit log: it was never acknowledged");
+        tracing::warn!(
+            bytes = recovery.torn_bytes,
+            "an unfinished record was cut from the commit log: it was never acknowledged"
+        );
     }
     if let IndexFate::Rebuilt { why, aside } = &recovery.index {
         tracing::warn!(why, aside = ?aside, "the store's index was rebuilt from the commit log");
@@ -66,9 +71,13 @@ pub async fn serve(config: &Config, stop: impl Future<Output = ()>) -> anyhow::R
     let authority = Arc::new(authority);
     let tls = ServerTls::new(&own.ca_pem, &own.cert_pem, &own.key_pem)?;
     let incoming = accept_loop(listener, tls, Limits::default(), sessions);
-    let link = v1::link_server::LinkServer::new(LinkService::new(mind.clone(), artifacts.clone())).max_decoding_message_size(LARGEST_MESSAGE);
-    let operator = v1::operator_server::OperatorServer::new(OperatorService::new(mind.clone(), artifacts, authority.clone())).max_decoding_message_size(LARGEST_MESSAGE);
-    let enrolment = v1::enrolment_server::EnrolmentServer::new(EnrolmentService::new(mind, authority)).max_decoding_message_size(64 << 10);
+    let link = v1::link_server::LinkServer::new(LinkService::new(mind.clone(), artifacts.clone()))
+        .max_decoding_message_size(LARGEST_MESSAGE);
+    let operator =
+        v1::operator_server::OperatorServer::new(OperatorService::new(mind.clone(), artifacts, authority.clone()))
+            .max_decoding_message_size(LARGEST_MESSAGE);
+    let enrolment = v1::enrolment_server::EnrolmentServer::new(EnrolmentService::new(mind, authority))
+        .max_decoding_message_size(64 << 10);
     let server = Server::builder()
         .max_concurrent_streams(64)
         .http2_keepalive_interval(Some(Duration::from_secs(10)))

@@ -96,7 +96,12 @@ impl Controller {
         Dialer::new(&reply.ca_pem, Some((&reply.certificate_pem, &key.key_pem))).unwrap()
     }
 
-    async fn try_join(&self, token: &JoinToken, secret: &str, name: &str) -> (KeyAndCsr, Result<v1::JoinReply, Status>) {
+    async fn try_join(
+        &self,
+        token: &JoinToken,
+        secret: &str,
+        name: &str,
+    ) -> (KeyAndCsr, Result<v1::JoinReply, Status>) {
         let key = KeyAndCsr::generate().unwrap();
         let dialer = Dialer::with_ca_hash(token.ca_hash()).unwrap();
         let channel = dialer.channel(&self.address, "localhost").await.unwrap();
@@ -114,19 +119,29 @@ impl Controller {
     async fn release(&self, version: &str) -> v1::Release {
         let content = version.as_bytes().to_vec();
         let sha256 = Digest(sha2::Sha256::digest(&content).into());
-        let file = Entry { path: "bin/web".parse().unwrap(), mode: 0o755, kind: EntryKind::File { sha256, size: content.len() as u64 } };
+        let file = Entry {
+            path: "bin/web".parse().unwrap(),
+            mode: 0o755,
+            kind: EntryKind::File { sha256, size: content.len() as u64 },
+        };
         let descriptor = Descriptor {
             format: DESCRIPTOR_FORMAT,
             service: "web".parse().unwrap(),
             version: version.parse().unwrap(),
             nodes: BTreeMap::from([("role".into(), "web".into())]),
-            run: Run { command: vec!["bin/web".into()], environment: BTreeMap::new(), user: None, stop_timeout: fleet::Millis(1) },
+            run: Run {
+                command: vec!["bin/web".into()],
+                environment: BTreeMap::new(),
+                user: None,
+                stop_timeout: fleet::Millis(1),
+            },
             health: None,
             minimum_grade: Grade::Digest,
             manifest: Manifest::new(vec![file]).unwrap(),
         };
         let mut bytes = Vec::new();
-        let packed = fleet_bundle::pack(&descriptor, |_| Ok(Box::new(Cursor::new(content.clone()))), &mut bytes).unwrap();
+        let packed =
+            fleet_bundle::pack(&descriptor, |_| Ok(Box::new(Cursor::new(content.clone()))), &mut bytes).unwrap();
         self.upload(packed.digest, bytes).await.unwrap()
     }
 
@@ -163,7 +178,8 @@ impl Agent {
         let (to_controller, outgoing) = mpsc::channel(16);
         let hello = v1::Hello { agent_version: "test".into(), boot_id: "b".into(), protocol: PROTOCOL };
         to_controller.send(v1::FromAgent { message: Some(v1::from_agent::Message::Hello(hello)) }).await.unwrap();
-        let from_controller = LinkClient::new(channel).session(ReceiverStream::new(outgoing)).await.unwrap().into_inner();
+        let from_controller =
+            LinkClient::new(channel).session(ReceiverStream::new(outgoing)).await.unwrap().into_inner();
         Self { name: name.into(), compared: None, to_controller, from_controller }
     }
 
@@ -207,8 +223,12 @@ impl Agent {
             health: Some(v1::service_evidence::Health::Healthy(v1::Healthy {})),
             ..Default::default()
         };
-        let attestation = v1::Attestation { node: node.into(), nonce: nonce.into(), boot_id: "b".into(), services: vec![evidence] };
-        self.to_controller.send(v1::FromAgent { message: Some(v1::from_agent::Message::Attestation(attestation)) }).await.unwrap();
+        let attestation =
+            v1::Attestation { node: node.into(), nonce: nonce.into(), boot_id: "b".into(), services: vec![evidence] };
+        self.to_controller
+            .send(v1::FromAgent { message: Some(v1::from_agent::Message::Attestation(attestation)) })
+            .await
+            .unwrap();
     }
 
     /// Waits for the order of a generation after `after`, and the nonce that follows it.
@@ -245,13 +265,21 @@ async fn who_may_call_what() {
 
     let operator = controller.operator().await;
     let channel = controller.join("operator", "alice").await;
-    assert_eq!(OperatorClient::new(channel.clone()).version(v1::VersionRequest {}).await.unwrap().into_inner().you, "alice");
+    assert_eq!(
+        OperatorClient::new(channel.clone()).version(v1::VersionRequest {}).await.unwrap().into_inner().you,
+        "alice"
+    );
     let fetch = v1::FetchBundleRequest { digest: Digest([0; 32]).to_string(), offset: 0 };
-    assert_eq!(code(LinkClient::new(channel).fetch_bundle(fetch).await), Code::PermissionDenied, "an operator is no node");
+    assert_eq!(
+        code(LinkClient::new(channel).fetch_bundle(fetch).await),
+        Code::PermissionDenied,
+        "an operator is no node"
+    );
     drop(operator);
 
     let token = controller.token("node").await;
-    let anonymous = Dialer::with_ca_hash(token.ca_hash()).unwrap().channel(&controller.address, "localhost").await.unwrap();
+    let anonymous =
+        Dialer::with_ca_hash(token.ca_hash()).unwrap().channel(&controller.address, "localhost").await.unwrap();
     let refused = OperatorClient::new(anonymous).status(v1::StatusRequest {}).await.unwrap_err();
     assert!(refused.message().contains("none was presented"), "{}", refused.message());
 
@@ -259,14 +287,16 @@ async fn who_may_call_what() {
     let foreign = Authority::create(&dir.path().join("pki"), "other").unwrap();
     let key = KeyAndCsr::generate().unwrap();
     let identity = Identity::new(Role::Operator, "admin").unwrap();
-    let issued = foreign.issue(&key.csr_pem, &identity, &[], Duration::from_secs(60), std::time::SystemTime::now()).unwrap();
+    let issued =
+        foreign.issue(&key.csr_pem, &identity, &[], Duration::from_secs(60), std::time::SystemTime::now()).unwrap();
     let admin = init::Layout(controller.dir.path()).admin().load().unwrap();
     let dialer = Dialer::new(&admin.ca_pem, Some((&issued.pem, &key.key_pem))).unwrap();
     assert!(dialer.channel(&controller.address, "localhost").await.is_err(), "a certificate of another authority");
 
     // Signed by the right key, but never issued by this controller: a stolen authority makes no members.
     let own = Authority::load(&init::Layout(controller.dir.path()).authority()).unwrap();
-    let forged = own.issue(&key.csr_pem, &identity, &[], Duration::from_secs(60), std::time::SystemTime::now()).unwrap();
+    let forged =
+        own.issue(&key.csr_pem, &identity, &[], Duration::from_secs(60), std::time::SystemTime::now()).unwrap();
     let dialer = Dialer::new(&admin.ca_pem, Some((&forged.pem, &key.key_pem))).unwrap();
     assert!(dialer.channel(&controller.address, "localhost").await.is_err(), "a certificate that is not on the list");
 }
@@ -281,15 +311,22 @@ async fn tokens_are_used_once_and_names_are_taken_once() {
     assert!(message(controller.try_join(&token, token.secret(), "n2").await.1).contains("used already"));
     controller.down().await;
     controller.up().await;
-    assert!(message(controller.try_join(&token, token.secret(), "n2").await.1).contains("used already"), "also after a restart");
+    assert!(
+        message(controller.try_join(&token, token.secret(), "n2").await.1).contains("used already"),
+        "also after a restart"
+    );
     let second = controller.token("node").await;
     assert!(message(controller.try_join(&second, second.secret(), "n1").await.1).contains("has already joined"));
     assert!(message(controller.try_join(&second, second.secret(), "../n1").await.1).contains("refused"));
     assert!(controller.try_join(&second, second.secret(), "n2").await.1.is_ok(), "refusals use up nothing");
     let operator = controller.token("operator").await;
-    assert!(message(controller.try_join(&operator, operator.secret(), "admin").await.1).contains("not made for that name"), "nobody becomes another operator");
+    assert!(
+        message(controller.try_join(&operator, operator.secret(), "admin").await.1).contains("not made for that name"),
+        "nobody becomes another operator"
+    );
     let expired = v1::CreateTokenRequest { ttl_ms: 1, uses: 1, ..Default::default() };
-    let expired: JoinToken = controller.operator().await.create_token(expired).await.unwrap().into_inner().token.parse().unwrap();
+    let expired: JoinToken =
+        controller.operator().await.create_token(expired).await.unwrap().into_inner().token.parse().unwrap();
     tokio::time::sleep(Duration::from_millis(5)).await;
     assert!(message(controller.try_join(&expired, expired.secret(), "n3").await.1).contains("expired"));
 }
@@ -327,7 +364,13 @@ async fn an_agent_that_lies_is_not_believed() {
     let compared = controller.compared(&release).await;
     (honest.compared, liar.compared) = (compared.clone(), compared);
     let mut operator = controller.operator().await;
-    let request = v1::DeploymentRequest { release: release.id.clone(), segments: "1".into(), node_deadline_ms: 4_000, on_failure: "stop".into(), ..Default::default() };
+    let request = v1::DeploymentRequest {
+        release: release.id.clone(),
+        segments: "1".into(),
+        node_deadline_ms: 4_000,
+        on_failure: "stop".into(),
+        ..Default::default()
+    };
     let deployment = operator.start_deployment(request).await.unwrap().into_inner();
     let (order, nonce) = honest.order_after(0).await;
     let (of_liar, old_nonce) = liar.order_after(0).await;
@@ -372,7 +415,10 @@ async fn what_is_acknowledged_is_there_after_a_restart_and_the_deployment_goes_o
     controller.down().await;
     controller.up().await;
     let mut operator = controller.operator().await;
-    assert_eq!(operator.list_releases(v1::ListReleasesRequest::default()).await.unwrap().into_inner().releases[0].id, release.id);
+    assert_eq!(
+        operator.list_releases(v1::ListReleasesRequest::default()).await.unwrap().into_inner().releases[0].id,
+        release.id
+    );
     let mut agent = Agent::connect(controller.dial(&dialer).await, "n1").await;
     agent.compared = controller.compared(&release).await;
     let (again, nonce) = agent.order_after(0).await;
@@ -394,7 +440,10 @@ async fn bundles_that_are_not_what_they_say_are_refused() {
     let junk = b"not a bundle".to_vec();
     let digest = Digest(sha2::Sha256::digest(&junk).into());
     let refused = controller.upload(digest, junk.clone()).await.unwrap_err();
-    assert_eq!((refused.code(), refused.metadata().get("fleet-exit").unwrap().to_str().unwrap()), (Code::InvalidArgument, "65"));
+    assert_eq!(
+        (refused.code(), refused.metadata().get("fleet-exit").unwrap().to_str().unwrap()),
+        (Code::InvalidArgument, "65")
+    );
     let refused = controller.upload(Digest([1; 32]), junk).await.unwrap_err();
     assert!(refused.message().contains("was announced"), "{}", refused.message());
     let kept = std::fs::read_dir(controller.dir.path().join("artifacts")).unwrap().count();
@@ -411,7 +460,9 @@ async fn a_removed_node_is_gone_at_once() {
     let request = v1::RemoveNodeRequest { name: "n1".into(), reason: "retired".into() };
     assert!(operator.remove_node(request.clone()).await.unwrap().into_inner().was_connected);
     while let Ok(Some(_)) = agent.from_controller.message().await {}
-    let hello = v1::FromAgent { message: Some(v1::from_agent::Message::Hello(v1::Hello { protocol: PROTOCOL, ..Default::default() })) };
+    let hello = v1::FromAgent {
+        message: Some(v1::from_agent::Message::Hello(v1::Hello { protocol: PROTOCOL, ..Default::default() })),
+    };
     assert!(LinkClient::new(channel).session(tokio_stream::iter([hello])).await.is_err(), "it cannot come back");
     assert_eq!(code(operator.remove_node(request).await), Code::NotFound);
     assert!(operator.list_nodes(v1::ListNodesRequest {}).await.unwrap().into_inner().nodes.is_empty());
@@ -423,7 +474,8 @@ async fn an_expected_host_without_agent_is_a_finding_and_init_is_idempotent() {
     assert_eq!(init::init(controller.dir.path(), &["localhost".into()]).await.unwrap(), init::Made::Nothing);
     let mut operator = controller.operator().await;
     let nodes = vec![v1::ImportNode { name: "web-31".into(), ..Default::default() }];
-    let reply = operator.import_nodes(v1::ImportNodesRequest { nodes, source: "hosts".into() }).await.unwrap().into_inner();
+    let reply =
+        operator.import_nodes(v1::ImportNodesRequest { nodes, source: "hosts".into() }).await.unwrap().into_inner();
     assert_eq!(reply.added, ["web-31"]);
     loop {
         let report = operator.drift(v1::DriftRequest::default()).await.unwrap().into_inner();

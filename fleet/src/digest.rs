@@ -79,7 +79,13 @@ mod tests {
         let digest = Digest([7; 32]);
         assert_eq!(digest.to_string().parse::<Digest>().unwrap(), digest);
         let hex = digest.hex();
-        for bad in [hex.as_str(), "sha256:", "md5:00", &format!("sha256:{}", hex.to_uppercase().replace('0', "A")), &format!("sha256:{hex}0")] {
+        for bad in [
+            hex.as_str(),
+            "sha256:",
+            "md5:00",
+            &format!("sha256:{}", hex.to_uppercase().replace('0', "A")),
+            &format!("sha256:{hex}0"),
+        ] {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }
     }

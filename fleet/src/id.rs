@@ -221,7 +221,9 @@ mod tests {
 
     #[test]
     fn names_that_could_leave_their_place_are_refused() {
-        for bad in ["", ".", "..", "a/b", "../x", "-rf", ".hidden", "a b", "a\n", "a\u{1b}[31m", "ä", "a..b", &"x".repeat(254)] {
+        for bad in
+            ["", ".", "..", "a/b", "../x", "-rf", ".hidden", "a b", "a\n", "a\u{1b}[31m", "ä", "a..b", &"x".repeat(254)]
+        {
             assert!(bad.parse::<NodeName>().is_err(), "{bad:?}");
             assert!(bad.parse::<ServiceName>().is_err(), "{bad:?}");
         }

@@ -85,7 +85,9 @@ impl Ledger {
     pub fn apply(&mut self, entry: &LedgerEntry) {
         match entry {
             LedgerEntry::Opened { at, finding } => {
-                self.open.entry(finding.key.clone()).or_insert_with(|| OpenFinding { finding: finding.clone(), since: *at });
+                self.open
+                    .entry(finding.key.clone())
+                    .or_insert_with(|| OpenFinding { finding: finding.clone(), since: *at });
             }
             LedgerEntry::Changed { finding, .. } => {
                 if let Some(open) = self.open.get_mut(&finding.key) {
@@ -106,7 +108,8 @@ impl Ledger {
     /// What an observation of `subject` changes: the entries to save, already applied.
     pub fn observe(&mut self, subject: Subject<'_>, findings: Vec<Finding>, at: Timestamp) -> Vec<LedgerEntry> {
         let mut entries = Vec::new();
-        let seen: BTreeMap<FindingKey, Finding> = findings.into_iter().map(|finding| (finding.key.clone(), finding)).collect();
+        let seen: BTreeMap<FindingKey, Finding> =
+            findings.into_iter().map(|finding| (finding.key.clone(), finding)).collect();
         for key in self.open.keys().filter(|key| subject.covers(key) && !seen.contains_key(key)) {
             entries.push(LedgerEntry::Closed { at, key: key.clone(), why: Closing::Gone });
         }
@@ -114,7 +117,9 @@ impl Ledger {
             match self.open.get(&key) {
                 None => entries.push(LedgerEntry::Opened { at, finding }),
                 // `found` carries ages and counts that move; only a changed expectation is worth a line.
-                Some(open) if open.finding.expected != finding.expected => entries.push(LedgerEntry::Changed { at, finding }),
+                Some(open) if open.finding.expected != finding.expected => {
+                    entries.push(LedgerEntry::Changed { at, finding })
+                }
                 Some(_) => {}
             }
         }
@@ -152,22 +157,42 @@ mod tests {
     use crate::drift::Kind;
 
     fn finding(node: &str, service: Option<&str>, what: &str) -> Finding {
-        let key = FindingKey { node: node.parse().unwrap(), service: service.map(|s| s.parse().unwrap()), kind: Kind::File, what: what.into() };
+        let key = FindingKey {
+            node: node.parse().unwrap(),
+            service: service.map(|s| s.parse().unwrap()),
+            kind: Kind::File,
+            what: what.into(),
+        };
         Finding { key, expected: "a".into(), found: "b".into() }
     }
 
     #[test]
     fn an_observation_closes_only_what_it_speaks_of() {
-        let (n1, n2, web): (NodeName, NodeName, ServiceName) = ("n1".parse().unwrap(), "n2".parse().unwrap(), "web".parse().unwrap());
+        let (n1, n2, web): (NodeName, NodeName, ServiceName) =
+            ("n1".parse().unwrap(), "n2".parse().unwrap(), "web".parse().unwrap());
         let mut ledger = Ledger::default();
-        assert_eq!(ledger.observe(Subject::Service(&n1, &web), vec![finding("n1", Some("web"), "x")], Timestamp(1)).len(), 1);
-        assert_eq!(ledger.observe(Subject::Service(&n1, &web), vec![finding("n1", Some("web"), "x")], Timestamp(2)), [], "seen again is no news");
+        assert_eq!(
+            ledger.observe(Subject::Service(&n1, &web), vec![finding("n1", Some("web"), "x")], Timestamp(1)).len(),
+            1
+        );
+        assert_eq!(
+            ledger.observe(Subject::Service(&n1, &web), vec![finding("n1", Some("web"), "x")], Timestamp(2)),
+            [],
+            "seen again is no news"
+        );
         assert_eq!(ledger.observe(Subject::Presence(&n1), vec![], Timestamp(3)), []);
         assert_eq!(ledger.observe(Subject::Service(&n2, &web), vec![], Timestamp(3)), []);
         let db: ServiceName = "db".parse().unwrap();
-        assert_eq!(ledger.observe(Subject::Service(&n1, &db), vec![], Timestamp(3)), [], "another service of the node says nothing of this one");
+        assert_eq!(
+            ledger.observe(Subject::Service(&n1, &db), vec![], Timestamp(3)),
+            [],
+            "another service of the node says nothing of this one"
+        );
         assert_eq!(ledger.open().map(|open| open.since).collect::<Vec<_>>(), [Timestamp(1)]);
-        assert!(matches!(ledger.observe(Subject::Service(&n1, &web), vec![], Timestamp(4))[..], [LedgerEntry::Closed { why: Closing::Gone, .. }]));
+        assert!(matches!(
+            ledger.observe(Subject::Service(&n1, &web), vec![], Timestamp(4))[..],
+            [LedgerEntry::Closed { why: Closing::Gone, .. }]
+        ));
         assert_eq!(ledger.open().count(), 0);
     }
 
@@ -177,7 +202,11 @@ mod tests {
         let (mut ledger, mut replayed) = (Ledger::default(), Ledger::default());
         let mut changed = finding("n1", Some("web"), "y");
         changed.expected = "c".into();
-        for (at, findings) in [(1, vec![finding("n1", Some("web"), "x"), finding("n1", Some("web"), "y")]), (2, vec![changed]), (3, vec![finding("n1", Some("web"), "x")])] {
+        for (at, findings) in [
+            (1, vec![finding("n1", Some("web"), "x"), finding("n1", Some("web"), "y")]),
+            (2, vec![changed]),
+            (3, vec![finding("n1", Some("web"), "x")]),
+        ] {
             for entry in ledger.observe(Subject::Service(&n1, &web), findings, Timestamp(at)) {
                 replayed.apply(&entry);
             }

@@ -36,7 +36,8 @@ impl RelativePath {
 impl FromStr for RelativePath {
     type Err = ManifestError;
     fn from_str(text: &str) -> Result<Self, ManifestError> {
-        let refuse = |rule| ManifestError::Path { path: text.chars().take(200).flat_map(char::escape_default).collect(), rule };
+        let refuse =
+            |rule| ManifestError::Path { path: text.chars().take(200).flat_map(char::escape_default).collect(), rule };
         if text.is_empty() || text.len() > LONGEST_PATH {
             return Err(refuse("it must have 1 to 1024 bytes"));
         }
@@ -225,15 +226,23 @@ impl Manifest {
 
     /// Every directory of the release, listed or implied by a path, parents first.
     pub fn directories(&self) -> BTreeSet<&str> {
-        let listed = self.entries.iter().filter(|entry| entry.kind == EntryKind::Directory).map(|entry| entry.path.as_str());
+        let listed =
+            self.entries.iter().filter(|entry| entry.kind == EntryKind::Directory).map(|entry| entry.path.as_str());
         listed.chain(self.entries.iter().flat_map(|entry| entry.path.parents())).collect()
     }
 }
 
 /// A link may go up, but never above the release, and is never absolute.
 fn check_link(path: &RelativePath, target: &str) -> Result<(), ManifestError> {
-    let outside = || ManifestError::LinkOutside { path: path.clone(), target: target.chars().take(200).flat_map(char::escape_default).collect() };
-    if target.is_empty() || target.starts_with('/') || target.len() > LONGEST_PATH || target.chars().any(char::is_control) {
+    let outside = || ManifestError::LinkOutside {
+        path: path.clone(),
+        target: target.chars().take(200).flat_map(char::escape_default).collect(),
+    };
+    if target.is_empty()
+        || target.starts_with('/')
+        || target.len() > LONGEST_PATH
+        || target.chars().any(char::is_control)
+    {
         return Err(outside());
     }
     let mut depth = path.parents().count();
@@ -282,8 +291,13 @@ mod tests {
 
     #[test]
     fn no_link_leaves_the_release() {
-        for (path, target) in [("a", "/etc/shadow"), ("a", "../x"), ("d/a", "../../x"), ("d/a", "x/../../../y"), ("a", "")] {
-            assert!(matches!(Manifest::new(vec![link(path, target)]), Err(ManifestError::LinkOutside { .. })), "{path} -> {target}");
+        for (path, target) in
+            [("a", "/etc/shadow"), ("a", "../x"), ("d/a", "../../x"), ("d/a", "x/../../../y"), ("a", "")]
+        {
+            assert!(
+                matches!(Manifest::new(vec![link(path, target)]), Err(ManifestError::LinkOutside { .. })),
+                "{path} -> {target}"
+            );
         }
         assert!(Manifest::new(vec![link("d/a", "../b"), link("x", "d/./a")]).is_ok());
     }

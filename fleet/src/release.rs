@@ -69,7 +69,9 @@ impl Descriptor {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DescriptorError {
     /// Made by another version of this software.
-    #[error("release descriptor has format {found}, this program knows format {DESCRIPTOR_FORMAT}: upgrade it, or build the release again")]
+    #[error(
+        "release descriptor has format {found}, this program knows format {DESCRIPTOR_FORMAT}: upgrade it, or build the release again"
+    )]
     Format {
         /// The format found.
         found: u32,

@@ -30,7 +30,9 @@ pub enum Size {
 
 /// Why a `--segments` value was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{text}' is not a way to cut a fleet: {rule}. Write a number of equal segments (4) or a list of sizes (1,25%,100%)")]
+#[error(
+    "'{text}' is not a way to cut a fleet: {rule}. Write a number of equal segments (4) or a list of sizes (1,25%,100%)"
+)]
 pub struct SegmentsError {
     text: String,
     rule: &'static str,

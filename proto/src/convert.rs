@@ -2,7 +2,8 @@
 //! field and the reason; nothing is guessed.
 
 use fleet::evidence::{
-    Attestation, DeviationKind, FileDeviation, Health, LinkState, Mapped, Parentage, Place, Process, Progress, ServiceEvidence, Started,
+    Attestation, DeviationKind, FileDeviation, Health, LinkState, Mapped, Parentage, Place, Process, Progress,
+    ServiceEvidence, Started,
 };
 use fleet::{Generation, Hold, Millis, Order};
 
@@ -54,16 +55,27 @@ fn text(text: String) -> String {
     if text.len() <= LONGEST_TEXT && !text.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
         return text;
     }
-    let mut clean: String = text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).take(LONGEST_TEXT).collect();
+    let mut clean: String = text
+        .chars()
+        .map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c })
+        .take(LONGEST_TEXT)
+        .collect();
     while clean.len() > LONGEST_TEXT {
         clean.pop();
     }
     clean
 }
 
-fn all<A, B>(field: &'static str, items: Vec<A>, convert: impl FnMut(A) -> Result<B, ConvertError>) -> Result<Vec<B>, ConvertError> {
+fn all<A, B>(
+    field: &'static str,
+    items: Vec<A>,
+    convert: impl FnMut(A) -> Result<B, ConvertError>,
+) -> Result<Vec<B>, ConvertError> {
     if items.len() > MOST_ITEMS {
-        return Err(ConvertError::Invalid { field, reason: format!("{} items are more than {MOST_ITEMS}", items.len()) });
+        return Err(ConvertError::Invalid {
+            field,
+            reason: format!("{} items are more than {MOST_ITEMS}", items.len()),
+        });
     }
     items.into_iter().map(convert).collect()
 }
@@ -71,12 +83,19 @@ fn all<A, B>(field: &'static str, items: Vec<A>, convert: impl FnMut(A) -> Resul
 impl From<Order> for v1::Order {
     fn from(order: Order) -> Self {
         let hold = match order.hold {
-            Hold::Release { release, bundle, size } => {
-                v1::order::Hold::Release(v1::ReleaseRef { release: release.to_string(), bundle: bundle.to_string(), size })
-            }
+            Hold::Release { release, bundle, size } => v1::order::Hold::Release(v1::ReleaseRef {
+                release: release.to_string(),
+                bundle: bundle.to_string(),
+                size,
+            }),
             Hold::Nothing => v1::order::Hold::Nothing(v1::Nothing {}),
         };
-        Self { node: order.node.into(), service: order.service.into(), generation: order.generation.0, hold: Some(hold) }
+        Self {
+            node: order.node.into(),
+            service: order.service.into(),
+            generation: order.generation.0,
+            hold: Some(hold),
+        }
     }
 }
 
@@ -84,18 +103,30 @@ impl TryFrom<v1::Order> for Order {
     type Error = ConvertError;
     fn try_from(order: v1::Order) -> Result<Self, ConvertError> {
         let hold = match order.hold.ok_or(ConvertError::Missing("hold"))? {
-            v1::order::Hold::Release(r) => {
-                Hold::Release { release: parse("release", &r.release)?, bundle: parse("bundle", &r.bundle)?, size: r.size }
-            }
+            v1::order::Hold::Release(r) => Hold::Release {
+                release: parse("release", &r.release)?,
+                bundle: parse("bundle", &r.bundle)?,
+                size: r.size,
+            },
             v1::order::Hold::Nothing(v1::Nothing {}) => Hold::Nothing,
         };
-        Ok(Self { node: parse("node", &order.node)?, service: parse("service", &order.service)?, generation: Generation(order.generation), hold })
+        Ok(Self {
+            node: parse("node", &order.node)?,
+            service: parse("service", &order.service)?,
+            generation: Generation(order.generation),
+            hold,
+        })
     }
 }
 
 impl From<Attestation> for v1::Attestation {
     fn from(a: Attestation) -> Self {
-        Self { node: a.node.into(), nonce: a.nonce.into(), boot_id: a.boot_id, services: a.services.into_iter().map(Into::into).collect() }
+        Self {
+            node: a.node.into(),
+            nonce: a.nonce.into(),
+            boot_id: a.boot_id,
+            services: a.services.into_iter().map(Into::into).collect(),
+        }
     }
 }
 
@@ -288,23 +319,59 @@ mod tests {
 
     #[test]
     fn an_attestation_survives_the_wire() {
-        let mapped = Mapped { path: "/opt/web/releases/r-aaaaaaaaaaaa/bin/web".into(), digest: Some(Digest([1; 32])), release: Some("r-aaaaaaaaaaaa".parse().unwrap()), place: Place::Inside, link: LinkState::Deleted };
-        let process = Process {
-            pid: 7, parentage: Parentage::Stray, age: Millis(9), executable: mapped.clone(), mappings: vec![mapped], outside: 3,
-            marker: Some("r-aaaaaaaaaaaa".parse().unwrap()), cwd: None, started: Started::BeforeActivation, command: "web --port 1".into(),
+        let mapped = Mapped {
+            path: "/opt/web/releases/r-aaaaaaaaaaaa/bin/web".into(),
+            digest: Some(Digest([1; 32])),
+            release: Some("r-aaaaaaaaaaaa".parse().unwrap()),
+            place: Place::Inside,
+            link: LinkState::Deleted,
         };
-        let kinds = [DeviationKind::File, DeviationKind::Mode, DeviationKind::Owner, DeviationKind::Missing, DeviationKind::Extra, DeviationKind::Symlink, DeviationKind::Unreadable];
+        let process = Process {
+            pid: 7,
+            parentage: Parentage::Stray,
+            age: Millis(9),
+            executable: mapped.clone(),
+            mappings: vec![mapped],
+            outside: 3,
+            marker: Some("r-aaaaaaaaaaaa".parse().unwrap()),
+            cwd: None,
+            started: Started::BeforeActivation,
+            command: "web --port 1".into(),
+        };
+        let kinds = [
+            DeviationKind::File,
+            DeviationKind::Mode,
+            DeviationKind::Owner,
+            DeviationKind::Missing,
+            DeviationKind::Extra,
+            DeviationKind::Symlink,
+            DeviationKind::Unreadable,
+        ];
         let evidence = |progress, health| ServiceEvidence {
-            service: "web".parse().unwrap(), generation: Generation(4), progress, current: None,
-            files: kinds.iter().map(|&kind| FileDeviation { path: "a".into(), kind, expected: "x".into(), found: "y".into() }).collect(),
-            files_omitted: 2, compared: Some(Digest([3; 32])), processes: vec![process.clone()], health,
+            service: "web".parse().unwrap(),
+            generation: Generation(4),
+            progress,
+            current: None,
+            files: kinds
+                .iter()
+                .map(|&kind| FileDeviation { path: "a".into(), kind, expected: "x".into(), found: "y".into() })
+                .collect(),
+            files_omitted: 2,
+            compared: Some(Digest([3; 32])),
+            processes: vec![process.clone()],
+            health,
         };
         let attestation = Attestation {
-            node: "n1".parse().unwrap(), nonce: fleet::Nonce::from_random(5), boot_id: "b".into(),
+            node: "n1".parse().unwrap(),
+            nonce: fleet::Nonce::from_random(5),
+            boot_id: "b".into(),
             services: vec![
                 evidence(Progress::Held, Health::Healthy),
                 evidence(Progress::Working { step: "fetch".into(), detail: "1 of 2".into() }, Health::Unknown),
-                evidence(Progress::Failed { step: "probe".into(), reason: "503".into() }, Health::Unhealthy { reason: "503".into() }),
+                evidence(
+                    Progress::Failed { step: "probe".into(), reason: "503".into() },
+                    Health::Unhealthy { reason: "503".into() },
+                ),
                 evidence(Progress::Fenced { reason: "no permit".into() }, Health::Unknown),
             ],
         };
@@ -313,14 +380,20 @@ mod tests {
 
     #[test]
     fn orders_survive_the_wire_and_nonsense_does_not() {
-        for hold in [Hold::Nothing, Hold::Release { release: "r-aaaaaaaaaaaa".parse().unwrap(), bundle: Digest([2; 32]), size: 9 }] {
-            let order = Order { node: "n1".parse().unwrap(), service: "web".parse().unwrap(), generation: Generation(3), hold };
+        for hold in [
+            Hold::Nothing,
+            Hold::Release { release: "r-aaaaaaaaaaaa".parse().unwrap(), bundle: Digest([2; 32]), size: 9 },
+        ] {
+            let order =
+                Order { node: "n1".parse().unwrap(), service: "web".parse().unwrap(), generation: Generation(3), hold };
             assert_eq!(Order::try_from(v1::Order::from(order.clone())).unwrap(), order);
             let mut wrong = v1::Order::from(order);
             wrong.service = "../etc".into();
             assert!(matches!(Order::try_from(wrong), Err(ConvertError::Invalid { field: "service", .. })));
         }
-        assert!(Order::try_from(v1::Order { node: "n".into(), service: "s".into(), generation: 1, hold: None }).is_err());
+        assert!(
+            Order::try_from(v1::Order { node: "n".into(), service: "s".into(), generation: 1, hold: None }).is_err()
+        );
     }
 
     #[test]

@@ -11,7 +11,9 @@ use fleet::evidence::{FileDeviation, LinkState, Mapped, Parentage, Place, Proces
 use fleet::manifest::{EntryKind, Manifest};
 use fleet::{Digest, Millis, ReleaseId, ServiceName};
 
-use super::{Launch, Listener, Look, MOST_DEVIATIONS, Observer, ProcessError, Running, Seen, ServicePlace, Stopped, Supervisor};
+use super::{
+    Launch, Listener, Look, MOST_DEVIATIONS, Observer, ProcessError, Running, Seen, ServicePlace, Stopped, Supervisor,
+};
 
 /// Clock ticks per second of this host; Linux's figure.
 const TICKS_PER_SECOND: u64 = 100;

@@ -111,14 +111,8 @@ impl Stage {
 
     pub fn look(&self, held: Option<(&ReleaseId, &Manifest)>, running: Option<&Running>) -> Seen {
         let activated = self.activated.as_ref().map(|(boot_id, ticks)| (boot_id.as_str(), *ticks));
-        let look = Look {
-            place: &self.place,
-            held,
-            running,
-            known: &self.known,
-            neighbours: &self.neighbours,
-            activated,
-        };
+        let look =
+            Look { place: &self.place, held, running, known: &self.known, neighbours: &self.neighbours, activated };
         self.observer.look(&look).unwrap()
     }
 

@@ -42,7 +42,10 @@ pub const TABLE: &[(&str, &[Role])] = &[
 /// Whether this peer may call this method.
 fn check(method: &str, peer: Option<&Peer>) -> Result<(), Refusal> {
     let Some((_, roles)) = TABLE.iter().find(|(name, _)| *name == method) else {
-        return Err(Refusal::not_allowed(format!("there is no method '{}'", method.escape_default()), "use a fleetctl of this controller's version"));
+        return Err(Refusal::not_allowed(
+            format!("there is no method '{}'", method.escape_default()),
+            "use a fleetctl of this controller's version",
+        ));
     };
     if roles.is_empty() {
         return Ok(());
@@ -51,10 +54,17 @@ fn check(method: &str, peer: Option<&Peer>) -> Result<(), Refusal> {
     match peer.and_then(|peer| peer.identity.as_ref()) {
         Some(identity) if roles.contains(&identity.role()) => Ok(()),
         Some(identity) => Err(Refusal::not_allowed(
-            format!("{method} may be called by {allowed} certificates only, this is {} '{}'", identity.role().as_str(), identity.name()),
+            format!(
+                "{method} may be called by {allowed} certificates only, this is {} '{}'",
+                identity.role().as_str(),
+                identity.name()
+            ),
             "use an operator's certificate: fleetctl login, or --context",
         )),
-        None => Err(Refusal::not_allowed(format!("{method} needs an {allowed} certificate, none was presented"), "get one: fleetctl login HOST:PORT --token-file FILE")),
+        None => Err(Refusal::not_allowed(
+            format!("{method} needs an {allowed} certificate, none was presented"),
+            "get one: fleetctl login HOST:PORT --token-file FILE",
+        )),
     }
 }
 
@@ -108,14 +118,20 @@ mod tests {
     use fleet_certs::Identity;
 
     fn peer(role: Role) -> Peer {
-        Peer { identity: Some(Identity::new(role, "x").unwrap()), serial: Some("1".into()), address: "127.0.0.1:1".parse().unwrap() }
+        Peer {
+            identity: Some(Identity::new(role, "x").unwrap()),
+            serial: Some("1".into()),
+            address: "127.0.0.1:1".parse().unwrap(),
+        }
     }
 
     /// Every method of the .proto files is in the table: a forgotten one would be refused, never open.
     #[test]
     fn the_table_is_complete() {
         let mut methods = Vec::new();
-        for text in [include_str!("../../../proto/fleet/v1/link.proto"), include_str!("../../../proto/fleet/v1/operator.proto")] {
+        for text in
+            [include_str!("../../../proto/fleet/v1/link.proto"), include_str!("../../../proto/fleet/v1/operator.proto")]
+        {
             let mut service = "";
             for line in text.lines().map(str::trim) {
                 if let Some(rest) = line.strip_prefix("service ") {
@@ -137,7 +153,11 @@ mod tests {
         for (method, roles) in TABLE {
             assert_eq!(check(method, None).is_ok(), roles.is_empty(), "{method}");
             for role in [Role::Node, Role::Operator, Role::Controller] {
-                assert_eq!(check(method, Some(&peer(role))).is_ok(), roles.is_empty() || roles.contains(&role), "{method} {role:?}");
+                assert_eq!(
+                    check(method, Some(&peer(role))).is_ok(),
+                    roles.is_empty() || roles.contains(&role),
+                    "{method} {role:?}"
+                );
             }
         }
         assert!(check("/fleet.v1.Operator/Nothing", Some(&peer(Role::Operator))).is_err());

@@ -68,7 +68,9 @@ fn actor<T>(request: &Request<T>) -> Actor {
 
 fn refuse_artifact(error: ArtifactError) -> Status {
     match &error {
-        ArtifactError::Io { .. } => status(Refusal::precheck(format!("the bundle was not kept: {error}"), "look at the controller's disk")),
+        ArtifactError::Io { .. } => {
+            status(Refusal::precheck(format!("the bundle was not kept: {error}"), "look at the controller's disk"))
+        }
         ArtifactError::WrongDigest { .. } | ArtifactError::TooLarge { .. } | ArtifactError::Bundle(_) => {
             status(Refusal::input(error.to_string(), "pack the release again: fleetctl releases create"))
         }
@@ -82,7 +84,10 @@ impl v1::operator_server::Operator for OperatorService {
         self.ask(|to| Ask::Version(actor, to)).await
     }
 
-    async fn upload_release(&self, request: Request<Streaming<v1::UploadReleaseRequest>>) -> Result<Response<v1::Release>, Status> {
+    async fn upload_release(
+        &self,
+        request: Request<Streaming<v1::UploadReleaseRequest>>,
+    ) -> Result<Response<v1::Release>, Status> {
         let actor = actor(&request);
         let mut parts = request.into_inner();
         let input = |what: &str| status(Refusal::input(what, "use a fleetctl of this controller's version"));
@@ -94,24 +99,38 @@ impl v1::operator_server::Operator for OperatorService {
         let artifacts = self.artifacts.clone();
         let blocking = |e: tokio::task::JoinError| Status::internal(format!("the upload was interrupted: {e}"));
         let descriptor = if self.artifacts.has(&digest) {
-            tokio::task::spawn_blocking(move || artifacts.describe(&digest)).await.map_err(blocking)?.map_err(refuse_artifact)?
+            tokio::task::spawn_blocking(move || artifacts.describe(&digest))
+                .await
+                .map_err(blocking)?
+                .map_err(refuse_artifact)?
         } else {
             let mut incoming = self.artifacts.receive(digest, header.size).map_err(refuse_artifact)?;
             while let Some(part) = parts.message().await? {
-                let Some(v1::upload_release_request::Part::Data(data)) = part.part else { return Err(input("an upload has one header")) };
-                incoming = tokio::task::spawn_blocking(move || incoming.write(&data).map(|()| incoming)).await.map_err(blocking)?.map_err(refuse_artifact)?;
+                let Some(v1::upload_release_request::Part::Data(data)) = part.part else {
+                    return Err(input("an upload has one header"));
+                };
+                incoming = tokio::task::spawn_blocking(move || incoming.write(&data).map(|()| incoming))
+                    .await
+                    .map_err(blocking)?
+                    .map_err(refuse_artifact)?;
             }
             tokio::task::spawn_blocking(move || incoming.finish()).await.map_err(blocking)?.map_err(refuse_artifact)?
         };
         self.ask(|to| Ask::AddRelease(actor, digest, header.size, Box::new(descriptor), to)).await
     }
 
-    async fn list_releases(&self, request: Request<v1::ListReleasesRequest>) -> Result<Response<v1::ListReleasesReply>, Status> {
+    async fn list_releases(
+        &self,
+        request: Request<v1::ListReleasesRequest>,
+    ) -> Result<Response<v1::ListReleasesReply>, Status> {
         let releases = self.ask(|to| Ask::ListReleases(request.into_inner().service, to)).await?.into_inner();
         Ok(Response::new(v1::ListReleasesReply { releases }))
     }
 
-    async fn get_release(&self, request: Request<v1::GetReleaseRequest>) -> Result<Response<v1::GetReleaseReply>, Status> {
+    async fn get_release(
+        &self,
+        request: Request<v1::GetReleaseRequest>,
+    ) -> Result<Response<v1::GetReleaseReply>, Status> {
         self.ask(|to| Ask::GetRelease(request.into_inner().name, to)).await
     }
 
@@ -120,7 +139,10 @@ impl v1::operator_server::Operator for OperatorService {
         self.ask(|to| Ask::Plan(actor, request.into_inner(), to)).await
     }
 
-    async fn start_deployment(&self, request: Request<v1::DeploymentRequest>) -> Result<Response<v1::Deployment>, Status> {
+    async fn start_deployment(
+        &self,
+        request: Request<v1::DeploymentRequest>,
+    ) -> Result<Response<v1::Deployment>, Status> {
         let actor = actor(&request);
         self.ask(|to| Ask::Start(actor, request.into_inner(), to)).await
     }
@@ -140,13 +162,19 @@ impl v1::operator_server::Operator for OperatorService {
         self.ask(|to| Ask::Abort(actor, request.into_inner(), to)).await
     }
 
-    async fn get_deployment(&self, request: Request<v1::GetDeploymentRequest>) -> Result<Response<v1::Deployment>, Status> {
+    async fn get_deployment(
+        &self,
+        request: Request<v1::GetDeploymentRequest>,
+    ) -> Result<Response<v1::Deployment>, Status> {
         let name = request.into_inner().deployment;
         let (deployment, _) = self.ask(|to| Ask::GetDeployment(name, u64::MAX, to)).await?.into_inner();
         Ok(Response::new(deployment))
     }
 
-    async fn list_deployments(&self, request: Request<v1::ListDeploymentsRequest>) -> Result<Response<v1::ListDeploymentsReply>, Status> {
+    async fn list_deployments(
+        &self,
+        request: Request<v1::ListDeploymentsRequest>,
+    ) -> Result<Response<v1::ListDeploymentsReply>, Status> {
         let request = request.into_inner();
         let deployments = self.ask(|to| Ask::ListDeployments(request.service, request.limit, to)).await?.into_inner();
         Ok(Response::new(v1::ListDeploymentsReply { deployments }))
@@ -154,19 +182,26 @@ impl v1::operator_server::Operator for OperatorService {
 
     type WatchDeploymentStream = Pin<Box<dyn Stream<Item = Result<v1::DeploymentUpdate, Status>> + Send>>;
 
-    async fn watch_deployment(&self, request: Request<v1::WatchDeploymentRequest>) -> Result<Response<Self::WatchDeploymentStream>, Status> {
+    async fn watch_deployment(
+        &self,
+        request: Request<v1::WatchDeploymentRequest>,
+    ) -> Result<Response<Self::WatchDeploymentStream>, Status> {
         let request = request.into_inner();
         let mind = self.mind.clone();
         let (updates, stream) = mpsc::channel(4);
         // Asked once before the stream opens, so that an unknown id is refused as an error of the call.
-        let mut last = mind.ask(|to| Ask::GetDeployment(request.deployment.clone(), request.from_fact, to)).await.map_err(status)?;
+        let mut last = mind
+            .ask(|to| Ask::GetDeployment(request.deployment.clone(), request.from_fact, to))
+            .await
+            .map_err(status)?;
         tokio::spawn(async move {
             let mut pulse = mind.pulse();
             loop {
                 let (deployment, facts) = last.clone();
                 let next = deployment.facts;
                 let over = !deployment.outcome.is_empty();
-                if updates.send(Ok(v1::DeploymentUpdate { deployment: Some(deployment), facts })).await.is_err() || over {
+                if updates.send(Ok(v1::DeploymentUpdate { deployment: Some(deployment), facts })).await.is_err() || over
+                {
                     return;
                 }
                 loop {
@@ -203,12 +238,23 @@ impl v1::operator_server::Operator for OperatorService {
 
     async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyReply>, Status> {
         let request = request.into_inner();
-        let patience = if request.timeout_ms == 0 { ROUND_PATIENCE } else { Duration::from_millis(request.timeout_ms).min(LONGEST_ROUND) };
+        let patience = if request.timeout_ms == 0 {
+            ROUND_PATIENCE
+        } else {
+            Duration::from_millis(request.timeout_ms).min(LONGEST_ROUND)
+        };
         let (_, proofs) = self.round(&request.service, patience).await?;
-        Ok(Response::new(v1::VerifyReply { proofs: proofs.proofs, findings: proofs.findings, made_at_ms: clock::now().0 }))
+        Ok(Response::new(v1::VerifyReply {
+            proofs: proofs.proofs,
+            findings: proofs.findings,
+            made_at_ms: clock::now().0,
+        }))
     }
 
-    async fn list_nodes(&self, _request: Request<v1::ListNodesRequest>) -> Result<Response<v1::ListNodesReply>, Status> {
+    async fn list_nodes(
+        &self,
+        _request: Request<v1::ListNodesRequest>,
+    ) -> Result<Response<v1::ListNodesReply>, Status> {
         let nodes = self.ask(Ask::ListNodes).await?.into_inner();
         Ok(Response::new(v1::ListNodesReply { nodes }))
     }
@@ -217,19 +263,29 @@ impl v1::operator_server::Operator for OperatorService {
         self.ask(|to| Ask::GetNode(request.into_inner().name, to)).await
     }
 
-    async fn remove_node(&self, request: Request<v1::RemoveNodeRequest>) -> Result<Response<v1::RemoveNodeReply>, Status> {
+    async fn remove_node(
+        &self,
+        request: Request<v1::RemoveNodeRequest>,
+    ) -> Result<Response<v1::RemoveNodeReply>, Status> {
         let actor = actor(&request);
         let request = request.into_inner();
-        let name: NodeName = convert::parse("name", &request.name).map_err(|e| status(Refusal::input(e.to_string(), "list them: fleetctl nodes list")))?;
+        let name: NodeName = convert::parse("name", &request.name)
+            .map_err(|e| status(Refusal::input(e.to_string(), "list them: fleetctl nodes list")))?;
         self.ask(|to| Ask::RemoveNode(actor, name, request.reason.chars().take(1_000).collect(), to)).await
     }
 
-    async fn import_nodes(&self, request: Request<v1::ImportNodesRequest>) -> Result<Response<v1::ImportNodesReply>, Status> {
+    async fn import_nodes(
+        &self,
+        request: Request<v1::ImportNodesRequest>,
+    ) -> Result<Response<v1::ImportNodesReply>, Status> {
         let actor = actor(&request);
         self.ask(|to| Ask::ImportNodes(actor, request.into_inner(), to)).await
     }
 
-    async fn create_token(&self, request: Request<v1::CreateTokenRequest>) -> Result<Response<v1::CreateTokenReply>, Status> {
+    async fn create_token(
+        &self,
+        request: Request<v1::CreateTokenRequest>,
+    ) -> Result<Response<v1::CreateTokenReply>, Status> {
         let created_by = actor(&request);
         let request = request.into_inner();
         let input = |what: String| status(Refusal::input(what, "see: fleetctl tokens create --help"));
@@ -248,7 +304,8 @@ impl v1::operator_server::Operator for OperatorService {
         }
         let expires_at_ms = clock::now().after(fleet::Millis(lifetime)).0;
         let name = Some(request.name).filter(|name| !name.is_empty());
-        let grant = TokenGrant { role, uses, expires_at_ms, name, labels: request.labels.into_iter().collect(), created_by };
+        let grant =
+            TokenGrant { role, uses, expires_at_ms, name, labels: request.labels.into_iter().collect(), created_by };
         let (token, record) = JoinToken::mint(self.authority.ca_hash(), grant).map_err(|e| input(e.to_string()))?;
         self.mind.ask(|to| Ask::AddToken(Box::new(record), to)).await.map_err(status)?;
         Ok(Response::new(v1::CreateTokenReply { token: token.reveal(), expires_at_ms, uses }))

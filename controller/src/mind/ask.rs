@@ -142,16 +142,28 @@ impl Refusal {
 
     /// The controller is ending.
     pub fn stopping() -> Self {
-        Self { what: "the controller is stopping".into(), help: "try again in a moment".into(), exit: exit::UNAVAILABLE }
+        Self {
+            what: "the controller is stopping".into(),
+            help: "try again in a moment".into(),
+            exit: exit::UNAVAILABLE,
+        }
     }
 }
 
 /// A deployment named by its id or a unique prefix.
-pub(super) fn find_by_prefix<'a>(ids: impl Iterator<Item = &'a DeploymentId>, name: &str) -> Result<DeploymentId, Refusal> {
-    let mut matches = ids.filter(|id| id.as_str().starts_with(name) || id.as_str().strip_prefix("d-").is_some_and(|rest| rest.starts_with(name)));
+pub(super) fn find_by_prefix<'a>(
+    ids: impl Iterator<Item = &'a DeploymentId>,
+    name: &str,
+) -> Result<DeploymentId, Refusal> {
+    let mut matches = ids.filter(|id| {
+        id.as_str().starts_with(name) || id.as_str().strip_prefix("d-").is_some_and(|rest| rest.starts_with(name))
+    });
     match (matches.next(), matches.next()) {
         (Some(id), None) => Ok(id.clone()),
-        (Some(_), Some(_)) => Err(Refusal::unknown(format!("more than one deployment begins with '{name}'"), "write more of the id: fleetctl history")),
+        (Some(_), Some(_)) => Err(Refusal::unknown(
+            format!("more than one deployment begins with '{name}'"),
+            "write more of the id: fleetctl history",
+        )),
         (None, _) => Err(Refusal::unknown(format!("there is no deployment '{name}'"), "list them: fleetctl history")),
     }
 }

@@ -63,7 +63,8 @@ impl State {
         }
         journaled.facts.extend(facts.iter().cloned());
         let finished = facts.iter().any(|fact| matches!(fact, Fact::Finished { .. }));
-        let fresh_round = facts.iter().any(|fact| matches!(fact, Fact::VerificationStarted { .. } | Fact::SegmentProven { .. }));
+        let fresh_round =
+            facts.iter().any(|fact| matches!(fact, Fact::VerificationStarted { .. } | Fact::SegmentProven { .. }));
         for (index, fact) in (first..).zip(facts) {
             tracing::info!(deployment = %id, index, fact = fact.kind(), segment = fact.segment().map(|segment| segment + 1), node = fact.node().map(tracing::field::display), "{fact}");
             self.save(Change::Fact { deployment: id.clone(), index, fact: Box::new(fact) });
@@ -97,9 +98,12 @@ impl State {
     /// A node whose `current` was removed or bent by hand still goes back to what it was told, never to nothing.
     fn held_by(&self, node: &NodeName, service: &ServiceName) -> Previous {
         let seen = self.seen.get(node).and_then(|seen| seen.latest.as_ref());
-        let evidence = seen.and_then(|attestation| attestation.services.iter().find(|evidence| evidence.service == *service));
+        let evidence =
+            seen.and_then(|attestation| attestation.services.iter().find(|evidence| evidence.service == *service));
         let told = || self.book.get(&(node.clone(), service.clone())).and_then(|order| order.hold.release().cloned());
-        let seen = evidence.and_then(|evidence| evidence.current.clone()).filter(|release| self.releases.contains_key(release));
+        let seen = evidence
+            .and_then(|evidence| evidence.current.clone())
+            .filter(|release| self.releases.contains_key(release));
         match seen.or_else(told).and_then(|id| self.releases.get(&id)) {
             Some(record) => Previous { hold: Self::hold(record), version: Some(record.version.clone()) },
             None => Previous { hold: Hold::Nothing, version: None },
@@ -107,9 +111,18 @@ impl State {
     }
 
     /// Reads a request and plans it.
-    fn plan(&self, actor: &str, request: &v1::DeploymentRequest, kind: Kind, now: Timestamp) -> Result<(Request, Plan), Refusal> {
+    fn plan(
+        &self,
+        actor: &str,
+        request: &v1::DeploymentRequest,
+        kind: Kind,
+        now: Timestamp,
+    ) -> Result<(Request, Plan), Refusal> {
         let record = self.find_release(&request.release)?;
-        let descriptor = self.catalogue.get(&record.id).ok_or_else(|| Refusal::unknown(format!("the bundle of {} is lost", record.id), "upload it again"))?;
+        let descriptor = self
+            .catalogue
+            .get(&record.id)
+            .ok_or_else(|| Refusal::unknown(format!("the bundle of {} is lost", record.id), "upload it again"))?;
         let or = |text: &str, default: &str| if text.is_empty() { default.to_owned() } else { text.to_owned() };
         let span = |ms: u64, default: Millis| if ms == 0 { default } else { Millis(ms.min(fleet::time::LONGEST.0)) };
         let input = |e: convert::ConvertError| Refusal::input(e.to_string(), "see: fleetctl deploy --help");
@@ -124,21 +137,26 @@ impl State {
             bake: Millis(request.bake_ms.min(fleet::time::LONGEST.0)),
             node_deadline: span(request.node_deadline_ms, NODE_DEADLINE),
             absent_grace: span(request.absent_grace_ms, ABSENT_GRACE),
-            on_failure: convert::parse::<OnFailure>("on_failure", &or(&request.on_failure, "rollback")).map_err(input)?,
+            on_failure: convert::parse::<OnFailure>("on_failure", &or(&request.on_failure, "rollback"))
+                .map_err(input)?,
             actor: actor.to_owned(),
             message: request.message.chars().take(LONGEST_MESSAGE).collect(),
         };
         let mut names = self.expected_for(&descriptor.nodes);
         for limit in &request.limit {
             if !names.iter().any(|name| name.as_str() == limit) {
-                return Err(Refusal::input(format!("'{}' is not an expected node of {}", limit.escape_default(), record.service), "list them: fleetctl nodes list"));
+                return Err(Refusal::input(
+                    format!("'{}' is not an expected node of {}", limit.escape_default(), record.service),
+                    "list them: fleetctl nodes list",
+                ));
             }
         }
         if !request.limit.is_empty() {
             names.retain(|name| request.limit.iter().any(|limit| limit == name.as_str()));
         }
         let candidates = names.into_iter().map(|node| self.candidate(node, &record.service, now)).collect();
-        let plan = plan::plan(&planned, candidates).map_err(|e| Refusal::precheck(e.to_string(), "nothing was changed"))?;
+        let plan =
+            plan::plan(&planned, candidates).map_err(|e| Refusal::precheck(e.to_string(), "nothing was changed"))?;
         Ok((planned, plan))
     }
 
@@ -159,19 +177,34 @@ impl State {
         let deployment = &journaled.deployment;
         let spec = deployment.spec();
         let at = match deployment.phase() {
-            Phase::Rolling { segment } | Phase::Baking { segment, .. } | Phase::Between { segment } => format!(" (segment {}/{})", segment + 1, spec.segments.len()),
+            Phase::Rolling { segment } | Phase::Baking { segment, .. } | Phase::Between { segment } => {
+                format!(" (segment {}/{})", segment + 1, spec.segments.len())
+            }
             Phase::RollingBack { .. } | Phase::TurningBack { .. } => " (rolling back)".into(),
             Phase::Planned | Phase::Stopped | Phase::Verifying { .. } | Phase::Finished { .. } => String::new(),
         };
-        let what = format!("{} deploys {service} {} with {id} since {}{at}", spec.actor, spec.version, now.since(deployment.started_at()));
+        let what = format!(
+            "{} deploys {service} {} with {id} since {}{at}",
+            spec.actor,
+            spec.version,
+            now.since(deployment.started_at())
+        );
         Some(Refusal::busy(what, format!("wait for it (fleetctl wait {id}) or abort it (fleetctl abort {id})")))
     }
 
-    pub(super) fn plan_view(&self, actor: &str, request: &v1::DeploymentRequest, kind: Kind, now: Timestamp) -> Result<v1::Plan, Refusal> {
+    pub(super) fn plan_view(
+        &self,
+        actor: &str,
+        request: &v1::DeploymentRequest,
+        kind: Kind,
+        now: Timestamp,
+    ) -> Result<v1::Plan, Refusal> {
         let (planned, plan) = self.plan(actor, request, kind, now)?;
         let node = |candidate: &Candidate| {
             let (from_release, from_version) = match (&candidate.holds.hold, &candidate.holds.version) {
-                (Hold::Release { release, .. }, version) => (release.to_string(), version.as_ref().map(ToString::to_string).unwrap_or_default()),
+                (Hold::Release { release, .. }, version) => {
+                    (release.to_string(), version.as_ref().map(ToString::to_string).unwrap_or_default())
+                }
                 (Hold::Nothing, _) => (String::new(), String::new()),
             };
             let change = match &candidate.holds.hold {
@@ -189,7 +222,11 @@ impl State {
             service: planned.service.to_string(),
             environment: planned.environment.clone(),
             release: planned.target.release().map(|id| self.release_view(id)),
-            segments: plan.segments.iter().map(|segment| v1::PlanSegment { nodes: segment.iter().map(node).collect() }).collect(),
+            segments: plan
+                .segments
+                .iter()
+                .map(|segment| v1::PlanSegment { nodes: segment.iter().map(node).collect() })
+                .collect(),
             absent: plan.absent.iter().map(node).collect(),
             order: ORDER_IN_WORDS.into(),
             max_failures: planned.max_failures.to_string(),
@@ -201,12 +238,23 @@ impl State {
         })
     }
 
-    pub(super) fn start(&mut self, actor: &str, request: &v1::DeploymentRequest, kind: Kind, now: Timestamp) -> Result<v1::Deployment, Refusal> {
+    pub(super) fn start(
+        &mut self,
+        actor: &str,
+        request: &v1::DeploymentRequest,
+        kind: Kind,
+        now: Timestamp,
+    ) -> Result<v1::Deployment, Refusal> {
         let (planned, plan) = self.plan(actor, request, kind, now)?;
         if let Some(busy) = self.busy_with(&planned.service, now) {
             return Err(busy);
         }
-        let no_bits = |e: getrandom::Error| Refusal::precheck(format!("the operating system gives no random bits: {e}"), "look at the controller's host");
+        let no_bits = |e: getrandom::Error| {
+            Refusal::precheck(
+                format!("the operating system gives no random bits: {e}"),
+                "look at the controller's host",
+            )
+        };
         let id = loop {
             let id = DeploymentId::from_random(random_bits().map_err(no_bits)? as u64);
             if !self.deployments.contains_key(&id) {
@@ -229,7 +277,8 @@ impl State {
 
     /// Fills in which release a rollback goes to.
     pub(super) fn rollback_request(&self, request: v1::RollbackRequest) -> Result<v1::DeploymentRequest, Refusal> {
-        let service: ServiceName = convert::parse("service", &request.service).map_err(|e| Refusal::input(e.to_string(), "name a service: fleetctl status"))?;
+        let service: ServiceName = convert::parse("service", &request.service)
+            .map_err(|e| Refusal::input(e.to_string(), "name a service: fleetctl status"))?;
         let mut options = request.options.unwrap_or_default();
         if !request.to.is_empty() {
             let by_version = self.find_release(&format!("{service}@{}", request.to));
@@ -241,7 +290,9 @@ impl State {
             .deployments
             .values()
             .filter(|journaled| journaled.deployment.spec().service == service)
-            .filter(|journaled| matches!(journaled.deployment.outcome(), Some(Outcome::Converged | Outcome::ConvergedWithWaivers)))
+            .filter(|journaled| {
+                matches!(journaled.deployment.outcome(), Some(Outcome::Converged | Outcome::ConvergedWithWaivers))
+            })
             .filter(|journaled| journaled.deployment.spec().target.release() != current.as_ref())
             .collect();
         converged.sort_by_key(|journaled| journaled.deployment.started_at());
@@ -267,7 +318,12 @@ impl State {
         counts.into_iter().max_by_key(|(_, count)| *count).map(|(release, _)| release)
     }
 
-    pub(super) fn abort(&mut self, by: &str, request: &v1::AbortRequest, now: Timestamp) -> Result<v1::Deployment, Refusal> {
+    pub(super) fn abort(
+        &mut self,
+        by: &str,
+        request: &v1::AbortRequest,
+        now: Timestamp,
+    ) -> Result<v1::Deployment, Refusal> {
         let id = find_by_prefix(self.deployments.keys(), &request.deployment)?;
         let outcome = self.deployments[&id].deployment.outcome();
         if let Some(outcome) = outcome {

@@ -15,17 +15,34 @@ use crate::records::{Change, ReleaseRecord};
 impl State {
     /// The same bytes give the same release; other bytes under the same version label are refused, since a label that
     /// means two things is how the wrong one gets deployed.
-    pub(super) fn add_release(&mut self, by: &str, bundle: Digest, size: u64, descriptor: Descriptor, now: Timestamp) -> Result<v1::Release, Refusal> {
+    pub(super) fn add_release(
+        &mut self,
+        by: &str,
+        bundle: Digest,
+        size: u64,
+        descriptor: Descriptor,
+        now: Timestamp,
+    ) -> Result<v1::Release, Refusal> {
         let id = ReleaseId::of(&bundle);
         if let Some(known) = self.releases.get(&id) {
             if known.bundle != bundle {
-                return Err(Refusal::precheck(format!("release id {id} is taken by another bundle"), "change the release in any way and upload it again"));
+                return Err(Refusal::precheck(
+                    format!("release id {id} is taken by another bundle"),
+                    "change the release in any way and upload it again",
+                ));
             }
             return Ok(self.release_view(&id));
         }
-        if let Some(same) = self.releases.values().find(|known| known.service == descriptor.service && known.version == descriptor.version) {
+        if let Some(same) = self
+            .releases
+            .values()
+            .find(|known| known.service == descriptor.service && known.version == descriptor.version)
+        {
             return Err(Refusal::input(
-                format!("{} {} exists already as {}, with other content", descriptor.service, descriptor.version, same.id),
+                format!(
+                    "{} {} exists already as {}, with other content",
+                    descriptor.service, descriptor.version, same.id
+                ),
                 "give the new content a new version (release.version in fleet.yaml)",
             ));
         }
@@ -46,7 +63,9 @@ impl State {
     }
 
     pub(super) fn release_view(&self, id: &ReleaseId) -> v1::Release {
-        let Some(record) = self.releases.get(id) else { return v1::Release { id: id.to_string(), ..v1::Release::default() } };
+        let Some(record) = self.releases.get(id) else {
+            return v1::Release { id: id.to_string(), ..v1::Release::default() };
+        };
         let manifest = self.catalogue.get(id).map(|descriptor| &descriptor.manifest);
         v1::Release {
             id: id.to_string(),
@@ -71,10 +90,13 @@ impl State {
                 .find(|record| record.service.as_str() == service && record.version.as_str() == version)
                 .ok_or_else(|| Refusal::unknown(format!("there is no release {version} of {service}"), list));
         }
-        let mut matches = self.releases.values().filter(|record| !name.is_empty() && record.id.as_str().starts_with(name));
+        let mut matches =
+            self.releases.values().filter(|record| !name.is_empty() && record.id.as_str().starts_with(name));
         match (matches.next(), matches.next()) {
             (Some(record), None) => Ok(record),
-            (Some(_), Some(_)) => Err(Refusal::unknown(format!("more than one release begins with '{name}'"), "write more of the id")),
+            (Some(_), Some(_)) => {
+                Err(Refusal::unknown(format!("more than one release begins with '{name}'"), "write more of the id"))
+            }
             (None, _) => Err(Refusal::unknown(format!("there is no release '{name}'"), list)),
         }
     }
@@ -85,9 +107,14 @@ impl State {
 
     pub(super) fn get_release(&self, name: &str) -> Result<v1::GetReleaseReply, Refusal> {
         let record = self.find_release(name)?;
-        let held = |(node, evidence): (&fleet::NodeName, &fleet::evidence::ServiceEvidence)| (evidence.current.as_ref() == Some(&record.id)).then(|| node.to_string());
+        let held = |(node, evidence): (&fleet::NodeName, &fleet::evidence::ServiceEvidence)| {
+            (evidence.current.as_ref() == Some(&record.id)).then(|| node.to_string())
+        };
         let latest = self.seen.iter().filter_map(|(node, seen)| Some((node, seen.latest.as_ref()?)));
-        let held_by = latest.flat_map(|(node, attestation)| attestation.services.iter().map(move |evidence| (node, evidence))).filter_map(held).collect();
+        let held_by = latest
+            .flat_map(|(node, attestation)| attestation.services.iter().map(move |evidence| (node, evidence)))
+            .filter_map(held)
+            .collect();
         let descriptor = self.catalogue.get(&record.id).map(|descriptor| descriptor.to_json()).unwrap_or_default();
         Ok(v1::GetReleaseReply { release: Some(self.release_view(&record.id)), descriptor, held_by })
     }

@@ -131,7 +131,9 @@ impl State {
     /// Takes one message in.
     pub(super) fn take(&mut self, message: Message, now: Timestamp) {
         match message {
-            Message::Connected { node, session, outbox, agent_version } => self.connected(node, OpenLink { session, outbox }, agent_version, now),
+            Message::Connected { node, session, outbox, agent_version } => {
+                self.connected(node, OpenLink { session, outbox }, agent_version, now)
+            }
             Message::Attested { node, session, attestation } => self.attested(&node, session, *attestation, now),
             Message::Hinted { node, session } => self.hinted(&node, session, now),
             Message::Lost { node, session } => self.lost(&node, session, now),
@@ -146,9 +148,13 @@ impl State {
     pub(super) fn save_ledger(&mut self, entries: Vec<LedgerEntry>) {
         for entry in entries {
             match &entry {
-                LedgerEntry::Opened { finding, .. } => tracing::warn!(node = %finding.key.node, kind = %finding.key.kind, what = %finding.key.what, found = %finding.found, "finding opened"),
+                LedgerEntry::Opened { finding, .. } => {
+                    tracing::warn!(node = %finding.key.node, kind = %finding.key.kind, what = %finding.key.what, found = %finding.found, "finding opened")
+                }
                 LedgerEntry::Changed { .. } => {}
-                LedgerEntry::Closed { key, .. } => tracing::info!(node = %key.node, kind = %key.kind, what = %key.what, "finding closed"),
+                LedgerEntry::Closed { key, .. } => {
+                    tracing::info!(node = %key.node, kind = %key.kind, what = %key.what, "finding closed")
+                }
             }
             let index = self.ledger_lines;
             self.ledger_lines += 1;
@@ -180,7 +186,8 @@ impl State {
     pub(super) fn speak(&mut self) {
         let unsaid = std::mem::take(&mut self.unsaid);
         for node in &unsaid.desired {
-            let orders = self.book.iter().filter(|((name, _), _)| name == node).map(|(_, order)| order.clone().into()).collect();
+            let orders =
+                self.book.iter().filter(|((name, _), _)| name == node).map(|(_, order)| order.clone().into()).collect();
             self.send(node, v1::to_agent::Message::Desired(v1::Desired { orders, permit_ms: self.permit.0 }));
         }
         for node in &unsaid.challenges {

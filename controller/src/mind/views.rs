@@ -19,7 +19,12 @@ impl State {
     pub(super) fn answer(&mut self, ask: Ask, now: Timestamp) {
         match ask {
             Ask::Version(you, to) => {
-                let version = v1::VersionReply { controller_version: env!("CARGO_PKG_VERSION").into(), fleet: self.fleet.clone(), you, started_at_ms: self.started_at.0 };
+                let version = v1::VersionReply {
+                    controller_version: env!("CARGO_PKG_VERSION").into(),
+                    fleet: self.fleet.clone(),
+                    you,
+                    started_at_ms: self.started_at.0,
+                };
                 self.reply(to, Ok(version));
             }
             Ask::AddRelease(by, bundle, size, descriptor, to) => {
@@ -27,7 +32,11 @@ impl State {
                 self.reply(to, answer);
             }
             Ask::ListReleases(service, to) => {
-                let mut records: Vec<_> = self.releases.values().filter(|record| service.is_empty() || record.service.as_str() == service).collect();
+                let mut records: Vec<_> = self
+                    .releases
+                    .values()
+                    .filter(|record| service.is_empty() || record.service.as_str() == service)
+                    .collect();
                 records.sort_by_key(|record| std::cmp::Reverse(record.created_at));
                 let releases = records.into_iter().map(|record| self.release_view(&record.id)).collect();
                 self.reply(to, Ok(releases));
@@ -45,11 +54,15 @@ impl State {
                 self.reply(to, answer);
             }
             Ask::PlanRollback(actor, request, to) => {
-                let answer = self.rollback_request(request).and_then(|request| self.plan_view(&actor, &request, fleet::deployment::Kind::Rollback, now));
+                let answer = self
+                    .rollback_request(request)
+                    .and_then(|request| self.plan_view(&actor, &request, fleet::deployment::Kind::Rollback, now));
                 self.reply(to, answer);
             }
             Ask::StartRollback(actor, request, to) => {
-                let answer = self.rollback_request(request).and_then(|request| self.start(&actor, &request, fleet::deployment::Kind::Rollback, now));
+                let answer = self
+                    .rollback_request(request)
+                    .and_then(|request| self.start(&actor, &request, fleet::deployment::Kind::Rollback, now));
                 self.reply(to, answer);
             }
             Ask::Abort(actor, request, to) => {
@@ -59,7 +72,11 @@ impl State {
             Ask::GetDeployment(name, from, to) => {
                 let answer = find_by_prefix(self.deployments.keys(), &name).and_then(|id| {
                     let deployment = self.deployment_view(&id).ok_or_else(Refusal::stopping)?;
-                    let facts = self.deployments[&id].facts.iter().enumerate().skip(usize::try_from(from).unwrap_or(usize::MAX));
+                    let facts = self.deployments[&id]
+                        .facts
+                        .iter()
+                        .enumerate()
+                        .skip(usize::try_from(from).unwrap_or(usize::MAX));
                     let fact = |(index, fact): (usize, &fleet::deployment::Fact)| v1::Fact {
                         index: index as u64,
                         at_ms: fact.at().0,
@@ -74,9 +91,15 @@ impl State {
             }
             Ask::ListDeployments(service, limit, to) => {
                 let limit = if limit == 0 { 20 } else { limit.min(MOST_LISTED) };
-                let mut ids: Vec<_> = self.deployments.iter().filter(|(_, j)| service.is_empty() || j.deployment.spec().service.as_str() == service).map(|(id, j)| (j.deployment.started_at(), id)).collect();
+                let mut ids: Vec<_> = self
+                    .deployments
+                    .iter()
+                    .filter(|(_, j)| service.is_empty() || j.deployment.spec().service.as_str() == service)
+                    .map(|(id, j)| (j.deployment.started_at(), id))
+                    .collect();
                 ids.sort_by(|a, b| b.cmp(a));
-                let views = ids.into_iter().take(limit as usize).filter_map(|(_, id)| self.deployment_view(id)).collect();
+                let views =
+                    ids.into_iter().take(limit as usize).filter_map(|(_, id)| self.deployment_view(id)).collect();
                 self.reply(to, Ok(views));
             }
             Ask::Status(to) => {
@@ -133,7 +156,8 @@ impl State {
             Phase::Finished { at, .. } => Some(at.0),
             _ => None,
         };
-        let nodes = |names: &[NodeName]| names.iter().map(|name| self.deployment_node(deployment, name)).collect::<Vec<_>>();
+        let nodes =
+            |names: &[NodeName]| names.iter().map(|name| self.deployment_node(deployment, name)).collect::<Vec<_>>();
         let segments = spec.segments.iter().zip(deployment.segments());
         let outcome = deployment.outcome();
         let unproven = match outcome {
@@ -141,7 +165,10 @@ impl State {
             Some(Outcome::Unproven | Outcome::Aborted) => {
                 // A node that was never ordered keeps what it held: it is neither proven nor failed by this deployment.
                 let is_unproven = |name: &&NodeName| {
-                    !matches!(deployment.nodes().get(*name), Some(NodeState::Verified { .. } | NodeState::Proven { .. } | NodeState::Pending))
+                    !matches!(
+                        deployment.nodes().get(*name),
+                        Some(NodeState::Verified { .. } | NodeState::Proven { .. } | NodeState::Pending)
+                    )
                 };
                 spec.expected().filter(is_unproven).map(|name| self.deployment_node(deployment, name)).collect()
             }
@@ -190,8 +217,17 @@ impl State {
             Some(NodeState::Unverified { since, reason }) => ("unverified", reason.clone(), String::new(), *since),
         };
         let holds = self.evidence(name, &deployment.spec().service).and_then(|evidence| evidence.current.as_ref());
-        let holds = holds.map(|release| self.releases.get(release).map_or_else(|| release.to_string(), |record| record.version.to_string()));
-        v1::DeploymentNode { node: name.to_string(), state: state.into(), detail, grade, since_ms: since.0, holds: holds.unwrap_or_default() }
+        let holds = holds.map(|release| {
+            self.releases.get(release).map_or_else(|| release.to_string(), |record| record.version.to_string())
+        });
+        v1::DeploymentNode {
+            node: name.to_string(),
+            state: state.into(),
+            detail,
+            grade,
+            since_ms: since.0,
+            holds: holds.unwrap_or_default(),
+        }
     }
 
     fn evidence(&self, node: &NodeName, service: &ServiceName) -> Option<&ServiceEvidence> {
@@ -199,19 +235,34 @@ impl State {
     }
 
     fn status(&self, now: Timestamp) -> v1::StatusReply {
-        let mut services: Vec<&ServiceName> = self.book.keys().map(|(_, service)| service).chain(self.deployments.values().map(|j| &j.deployment.spec().service)).collect();
+        let mut services: Vec<&ServiceName> = self
+            .book
+            .keys()
+            .map(|(_, service)| service)
+            .chain(self.deployments.values().map(|j| &j.deployment.spec().service))
+            .collect();
         services.sort();
         services.dedup();
         let rows = services.into_iter().map(|service| self.service_status(service, now)).collect();
-        let ready = self.nodes.keys().filter_map(|name| self.node_view(name, now)).filter(|node| node.state == "ready").count();
+        let ready =
+            self.nodes.keys().filter_map(|name| self.node_view(name, now)).filter(|node| node.state == "ready").count();
         v1::StatusReply { services: rows, nodes: self.nodes.len() as u32, nodes_ready: ready as u32 }
     }
 
     fn service_status(&self, service: &ServiceName, now: Timestamp) -> v1::ServiceStatus {
-        let orders: Vec<&Order> = self.book.values().filter(|order| order.service == *service && order.hold != Hold::Nothing).collect();
-        let last = self.deployments.iter().filter(|(_, j)| j.deployment.spec().service == *service).max_by_key(|(_, j)| j.deployment.started_at());
+        let orders: Vec<&Order> =
+            self.book.values().filter(|order| order.service == *service && order.hold != Hold::Nothing).collect();
+        let last = self
+            .deployments
+            .iter()
+            .filter(|(_, j)| j.deployment.spec().service == *service)
+            .max_by_key(|(_, j)| j.deployment.started_at());
         let release = self.desired_release(service);
-        let version = release.as_ref().and_then(|id| self.releases.get(id)).map(|record| record.version.to_string()).unwrap_or_default();
+        let version = release
+            .as_ref()
+            .and_then(|id| self.releases.get(id))
+            .map(|record| record.version.to_string())
+            .unwrap_or_default();
         let findings = self.ledger.open().filter(|open| open.finding.key.service.as_ref() == Some(service)).count();
         let silent = orders.iter().filter(|order| !self.is_fresh(&order.node, now)).count();
         let running = last.is_some_and(|(_, j)| j.deployment.outcome().is_none());
@@ -252,8 +303,11 @@ impl State {
         let seen = self.seen.get(name);
         let findings: Vec<_> = self.ledger.open().filter(|open| open.finding.key.node == *name).collect();
         let has = |kind| findings.iter().any(|open| open.finding.key.kind == kind);
-        let deploying = self.deployments.values().any(|j| j.deployment.is_pointing_at(name, &j.deployment.spec().service));
-        let fenced = seen.is_some_and(|seen| seen.comparisons.values().any(|comparison| matches!(comparison.standing, Standing::Fenced { .. })));
+        let deploying =
+            self.deployments.values().any(|j| j.deployment.is_pointing_at(name, &j.deployment.spec().service));
+        let fenced = seen.is_some_and(|seen| {
+            seen.comparisons.values().any(|comparison| matches!(comparison.standing, Standing::Fenced { .. }))
+        });
         let unsettled = seen.is_some_and(|seen| seen.comparisons.values().any(|comparison| !comparison.is_settled()));
         let state = match () {
             () if record.enrolled.is_none() => "unmanaged",
@@ -278,7 +332,12 @@ impl State {
             agent_version: seen.map(|seen| seen.agent_version.clone()).unwrap_or_default(),
             last_contact_ms: seen.and_then(|seen| seen.last_contact).map(|at| at.0),
             last_observation_ms: seen.and_then(|seen| seen.last_observation).map(|at| at.0),
-            services: self.book.values().filter(|order| order.node == *name).map(|order| self.node_service(order, now)).collect(),
+            services: self
+                .book
+                .values()
+                .filter(|order| order.node == *name)
+                .map(|order| self.node_service(order, now))
+                .collect(),
             findings: findings.len() as u32,
             certificate_serial: record.enrolled.as_ref().map(|enrolled| enrolled.serial.clone()).unwrap_or_default(),
             certificate_not_after_ms: record.enrolled.as_ref().map(|enrolled| enrolled.not_after.0),
@@ -286,9 +345,15 @@ impl State {
     }
 
     fn node_service(&self, order: &Order, now: Timestamp) -> v1::NodeService {
-        let version = |release: Option<&fleet::ReleaseId>| release.and_then(|id| self.releases.get(id)).map(|record| record.version.to_string()).unwrap_or_default();
+        let version = |release: Option<&fleet::ReleaseId>| {
+            release.and_then(|id| self.releases.get(id)).map(|record| record.version.to_string()).unwrap_or_default()
+        };
         let current = self.evidence(&order.node, &order.service).and_then(|evidence| evidence.current.as_ref());
-        let standing = self.seen.get(&order.node).and_then(|seen| seen.comparisons.get(&order.service)).map(|comparison| &comparison.standing);
+        let standing = self
+            .seen
+            .get(&order.node)
+            .and_then(|seen| seen.comparisons.get(&order.service))
+            .map(|comparison| &comparison.standing);
         let (state, grade) = match standing {
             _ if !self.is_fresh(&order.node, now) => ("unobserved", String::new()),
             Some(Standing::Proven { grade, .. }) => ("proven", grade.to_string()),
@@ -312,28 +377,55 @@ impl State {
     }
 
     fn get_node(&self, name: &str, now: Timestamp) -> Result<v1::GetNodeReply, Refusal> {
-        let unknown = || Refusal::unknown(format!("there is no node '{}'", name.escape_default()), "list them: fleetctl nodes list");
+        let unknown = || {
+            Refusal::unknown(format!("there is no node '{}'", name.escape_default()), "list them: fleetctl nodes list")
+        };
         let name: NodeName = name.parse().map_err(|_| unknown())?;
         let node = self.node_view(&name, now).ok_or_else(unknown)?;
-        let findings = self.ledger.open().filter(|open| open.finding.key.node == name).map(|open| finding_view(&open.finding, open.since)).collect();
-        let proofs = self.book.values().filter(|order| order.node == name).filter_map(|order| self.proof(order, Timestamp(0), now)).collect();
+        let findings = self
+            .ledger
+            .open()
+            .filter(|open| open.finding.key.node == name)
+            .map(|open| finding_view(&open.finding, open.since))
+            .collect();
+        let proofs = self
+            .book
+            .values()
+            .filter(|order| order.node == name)
+            .filter_map(|order| self.proof(order, Timestamp(0), now))
+            .collect();
         Ok(v1::GetNodeReply { node: Some(node), findings, proofs })
     }
 
     fn drift_report(&self, request: &v1::DriftRequest, now: Timestamp) -> v1::DriftReport {
-        let asked = |node: &NodeName| request.nodes.is_empty() || request.nodes.iter().any(|name| name == node.as_str());
-        let concerns = |key: &FindingKey| request.service.is_empty() || key.service.as_ref().is_none_or(|service| service.as_str() == request.service);
-        let findings: Vec<_> = self.ledger.open().filter(|open| asked(&open.finding.key.node) && concerns(&open.finding.key)).collect();
+        let asked =
+            |node: &NodeName| request.nodes.is_empty() || request.nodes.iter().any(|name| name == node.as_str());
+        let concerns = |key: &FindingKey| {
+            request.service.is_empty() || key.service.as_ref().is_none_or(|service| service.as_str() == request.service)
+        };
+        let findings: Vec<_> =
+            self.ledger.open().filter(|open| asked(&open.finding.key.node) && concerns(&open.finding.key)).collect();
         let nodes: Vec<_> = self.nodes.keys().filter(|node| asked(node)).collect();
-        let is_away = |node: &NodeName| findings.iter().any(|open| open.finding.key.node == *node && matches!(open.finding.key.kind, Kind::Unreachable | Kind::Unmanaged));
+        let is_away = |node: &NodeName| {
+            findings.iter().any(|open| {
+                open.finding.key.node == *node && matches!(open.finding.key.kind, Kind::Unreachable | Kind::Unmanaged)
+            })
+        };
         let away = nodes.iter().filter(|node| is_away(node)).count();
-        let drifted = nodes.iter().filter(|node| !is_away(node) && findings.iter().any(|open| open.finding.key.node == ***node)).count();
+        let drifted = nodes
+            .iter()
+            .filter(|node| !is_away(node) && findings.iter().any(|open| open.finding.key.node == ***node))
+            .count();
         let observed = |node: &&&NodeName| self.seen.get(**node).and_then(|seen| seen.last_observation);
-        let unobserved: Vec<_> = nodes.iter().filter(|node| observed(node).is_none()).map(ToString::to_string).collect();
+        let unobserved: Vec<_> =
+            nodes.iter().filter(|node| observed(node).is_none()).map(ToString::to_string).collect();
         let fresh = |node: &&&NodeName| !is_away(node) && observed(node).is_some();
         let oldest = nodes.iter().filter(fresh).filter_map(|node| observed(&node)).min();
         let clean = nodes.len() - away - drifted;
-        let clean_unobserved = nodes.iter().filter(|node| observed(node).is_none() && !findings.iter().any(|open| open.finding.key.node == ***node)).count();
+        let clean_unobserved = nodes
+            .iter()
+            .filter(|node| observed(node).is_none() && !findings.iter().any(|open| open.finding.key.node == ***node))
+            .count();
         v1::DriftReport {
             made_at_ms: now.0,
             findings: findings.iter().map(|open| finding_view(&open.finding, open.since)).collect(),
@@ -349,8 +441,14 @@ impl State {
     /// Proofs asked for at `since` or later; whoever has no such proof is a finding, whatever the ledger says.
     fn proofs(&self, service: &str, since: Timestamp, now: Timestamp) -> Proofs {
         let mut answer = Proofs { proofs: Vec::new(), findings: Vec::new(), outstanding: Vec::new() };
-        let concerns = |key: &FindingKey| service.is_empty() || key.service.as_ref().is_none_or(|name| name.as_str() == service);
-        answer.findings.extend(self.ledger.open().filter(|open| concerns(&open.finding.key)).map(|open| finding_view(&open.finding, open.since)));
+        let concerns =
+            |key: &FindingKey| service.is_empty() || key.service.as_ref().is_none_or(|name| name.as_str() == service);
+        answer.findings.extend(
+            self.ledger
+                .open()
+                .filter(|open| concerns(&open.finding.key))
+                .map(|open| finding_view(&open.finding, open.since)),
+        );
         for order in self.book.values().filter(|order| service.is_empty() || order.service.as_str() == service) {
             if let Some(proof) = self.proof(order, since, now) {
                 answer.proofs.push(proof);
@@ -358,8 +456,13 @@ impl State {
             }
             let seen = self.seen.get(&order.node);
             let observed = seen.and_then(|seen| seen.last_observation).is_some_and(|at| at >= since);
-            let settled = seen.and_then(|seen| seen.comparisons.get(&order.service)).is_some_and(|comparison| comparison.is_settled());
-            if seen.is_some_and(|seen| seen.link.is_some()) && !(observed && settled) && !answer.outstanding.contains(&order.node) {
+            let settled = seen
+                .and_then(|seen| seen.comparisons.get(&order.service))
+                .is_some_and(|comparison| comparison.is_settled());
+            if seen.is_some_and(|seen| seen.link.is_some())
+                && !(observed && settled)
+                && !answer.outstanding.contains(&order.node)
+            {
                 answer.outstanding.push(order.node.clone());
             }
             if order.hold == Hold::Nothing && observed {
@@ -367,9 +470,16 @@ impl State {
             }
             let known = answer.findings.iter().any(|finding| finding.node == order.node.as_str());
             if !known {
-                let key = FindingKey { node: order.node.clone(), service: Some(order.service.clone()), kind: Kind::Stale, what: "observation".into() };
+                let key = FindingKey {
+                    node: order.node.clone(),
+                    service: Some(order.service.clone()),
+                    kind: Kind::Stale,
+                    what: "observation".into(),
+                };
                 let found = if observed { "the agent is still at work" } else { "no answer in this round" };
-                answer.findings.push(finding_view(&Finding { key, expected: "a fresh proof".into(), found: found.into() }, now));
+                answer
+                    .findings
+                    .push(finding_view(&Finding { key, expected: "a fresh proof".into(), found: found.into() }, now));
             }
         }
         answer
@@ -383,7 +493,12 @@ impl State {
         let attestation = seen.latest.as_ref()?;
         let evidence = attestation.services.iter().find(|evidence| evidence.service == order.service)?;
         let own = |process: &&fleet::evidence::Process| process.parentage == Parentage::Supervised;
-        let running = evidence.processes.iter().find(own).and_then(|process| process.executable.digest).filter(|_| grade == fleet::release::Grade::Digest);
+        let running = evidence
+            .processes
+            .iter()
+            .find(own)
+            .and_then(|process| process.executable.digest)
+            .filter(|_| grade == fleet::release::Grade::Digest);
         Some(v1::Proof {
             node: order.node.to_string(),
             service: order.service.to_string(),
@@ -427,7 +542,9 @@ fn segment_view(deployment: &Deployment, nodes: Vec<v1::DeploymentNode>, state: 
     let over = deployment.outcome().is_some();
     let failed = nodes.iter().any(|node| matches!(node.state.as_str(), "failed" | "not-restored" | "unverified"));
     let word = match state {
-        SegmentState { rollback_at: Some(_), .. } if nodes.iter().any(|node| node.state == "restoring") => "rolling-back",
+        SegmentState { rollback_at: Some(_), .. } if nodes.iter().any(|node| node.state == "restoring") => {
+            "rolling-back"
+        }
         SegmentState { rollback_at: Some(_), .. } if failed => "failed",
         SegmentState { rollback_at: Some(_), .. } => "rolled-back",
         SegmentState { started_at: None, .. } => "pending",
@@ -438,5 +555,10 @@ fn segment_view(deployment: &Deployment, nodes: Vec<v1::DeploymentNode>, state: 
         SegmentState { .. } => "rolling",
     };
     let ended = state.baked_at.or(state.proven_at).filter(|_| state.rollback_at.is_none());
-    v1::DeploymentSegment { nodes, state: word.into(), started_at_ms: state.started_at.map(|at| at.0), ended_at_ms: ended.map(|at| at.0) }
+    v1::DeploymentSegment {
+        nodes,
+        state: word.into(),
+        started_at_ms: state.started_at.map(|at| at.0),
+        ended_at_ms: ended.map(|at| at.0),
+    }
 }

@@ -175,11 +175,23 @@ impl Fact {
     /// When it became true.
     pub fn at(&self) -> Timestamp {
         match self {
-            Self::Planned { at, .. } | Self::SegmentStarted { at, .. } | Self::NodeProven { at, .. } | Self::NodeFailed { at, .. }
-            | Self::SegmentProven { at, .. } | Self::NodeBaked { at, .. } | Self::SegmentBaked { at, .. } | Self::AbortRequested { at, .. }
-            | Self::RollbackStarted { at, .. } | Self::Stopped { at, .. } | Self::SegmentRollbackStarted { at, .. } | Self::NodeRestored { at, .. }
-            | Self::NodeNotRestored { at, .. } | Self::VerificationStarted { at } | Self::NodeVerified { at, .. }
-            | Self::NodeUnverified { at, .. } | Self::Finished { at, .. } => *at,
+            Self::Planned { at, .. }
+            | Self::SegmentStarted { at, .. }
+            | Self::NodeProven { at, .. }
+            | Self::NodeFailed { at, .. }
+            | Self::SegmentProven { at, .. }
+            | Self::NodeBaked { at, .. }
+            | Self::SegmentBaked { at, .. }
+            | Self::AbortRequested { at, .. }
+            | Self::RollbackStarted { at, .. }
+            | Self::Stopped { at, .. }
+            | Self::SegmentRollbackStarted { at, .. }
+            | Self::NodeRestored { at, .. }
+            | Self::NodeNotRestored { at, .. }
+            | Self::VerificationStarted { at }
+            | Self::NodeVerified { at, .. }
+            | Self::NodeUnverified { at, .. }
+            | Self::Finished { at, .. } => *at,
         }
     }
 
@@ -209,21 +221,46 @@ impl Fact {
     /// The node it speaks of.
     pub fn node(&self) -> Option<&NodeName> {
         match self {
-            Self::NodeProven { node, .. } | Self::NodeFailed { node, .. } | Self::NodeBaked { node, .. } | Self::NodeRestored { node, .. }
-            | Self::NodeNotRestored { node, .. } | Self::NodeVerified { node, .. } | Self::NodeUnverified { node, .. } => Some(node),
-            Self::Planned { .. } | Self::SegmentStarted { .. } | Self::SegmentProven { .. } | Self::SegmentBaked { .. } | Self::AbortRequested { .. }
-            | Self::RollbackStarted { .. } | Self::Stopped { .. } | Self::SegmentRollbackStarted { .. } | Self::VerificationStarted { .. } | Self::Finished { .. } => None,
+            Self::NodeProven { node, .. }
+            | Self::NodeFailed { node, .. }
+            | Self::NodeBaked { node, .. }
+            | Self::NodeRestored { node, .. }
+            | Self::NodeNotRestored { node, .. }
+            | Self::NodeVerified { node, .. }
+            | Self::NodeUnverified { node, .. } => Some(node),
+            Self::Planned { .. }
+            | Self::SegmentStarted { .. }
+            | Self::SegmentProven { .. }
+            | Self::SegmentBaked { .. }
+            | Self::AbortRequested { .. }
+            | Self::RollbackStarted { .. }
+            | Self::Stopped { .. }
+            | Self::SegmentRollbackStarted { .. }
+            | Self::VerificationStarted { .. }
+            | Self::Finished { .. } => None,
         }
     }
 
     /// The segment it speaks of.
     pub fn segment(&self) -> Option<usize> {
         match self {
-            Self::SegmentStarted { segment, .. } | Self::SegmentProven { segment, .. } | Self::SegmentBaked { segment, .. }
+            Self::SegmentStarted { segment, .. }
+            | Self::SegmentProven { segment, .. }
+            | Self::SegmentBaked { segment, .. }
             | Self::SegmentRollbackStarted { segment, .. } => Some(*segment),
-            Self::Planned { .. } | Self::NodeProven { .. } | Self::NodeFailed { .. } | Self::NodeBaked { .. } | Self::AbortRequested { .. }
-            | Self::RollbackStarted { .. } | Self::Stopped { .. } | Self::NodeRestored { .. } | Self::NodeNotRestored { .. } | Self::VerificationStarted { .. }
-            | Self::NodeVerified { .. } | Self::NodeUnverified { .. } | Self::Finished { .. } => None,
+            Self::Planned { .. }
+            | Self::NodeProven { .. }
+            | Self::NodeFailed { .. }
+            | Self::NodeBaked { .. }
+            | Self::AbortRequested { .. }
+            | Self::RollbackStarted { .. }
+            | Self::Stopped { .. }
+            | Self::NodeRestored { .. }
+            | Self::NodeNotRestored { .. }
+            | Self::VerificationStarted { .. }
+            | Self::NodeVerified { .. }
+            | Self::NodeUnverified { .. }
+            | Self::Finished { .. } => None,
         }
     }
 }
@@ -233,7 +270,14 @@ impl fmt::Display for Fact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Planned { spec, .. } => {
-                write!(f, "{} {} to {} nodes in {} segments", spec.service, spec.version, spec.size(), spec.segments.len())?;
+                write!(
+                    f,
+                    "{} {} to {} nodes in {} segments",
+                    spec.service,
+                    spec.version,
+                    spec.size(),
+                    spec.segments.len()
+                )?;
                 if !spec.absent.is_empty() {
                     write!(f, ", {} absent", spec.absent.len())?;
                 }
@@ -245,8 +289,12 @@ impl fmt::Display for Fact {
             Self::SegmentProven { .. } => f.write_str("proven"),
             Self::NodeBaked { .. } => f.write_str("still proven after the bake"),
             Self::SegmentBaked { .. } => f.write_str("ok"),
-            Self::AbortRequested { by, mode: AbortMode::RollBack, .. } => write!(f, "abort requested by {by}: rolling back"),
-            Self::AbortRequested { by, mode: AbortMode::Leave, .. } => write!(f, "abort requested by {by}: leaving every node as it is"),
+            Self::AbortRequested { by, mode: AbortMode::RollBack, .. } => {
+                write!(f, "abort requested by {by}: rolling back")
+            }
+            Self::AbortRequested { by, mode: AbortMode::Leave, .. } => {
+                write!(f, "abort requested by {by}: leaving every node as it is")
+            }
             Self::RollbackStarted { cause, .. } => write!(f, "rolling back: {cause}"),
             Self::Stopped { cause, .. } => write!(f, "stopped: {cause}"),
             Self::SegmentRollbackStarted { .. } => f.write_str("rolling back"),

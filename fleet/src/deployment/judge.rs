@@ -40,7 +40,9 @@ impl Deployment {
     /// An abort is idempotent; a second one may only be milder on the fleet by leaving it as it is.
     fn request_abort(&self, by: &str, mode: AbortMode, at: Timestamp) -> Option<Fact> {
         match (self.abort, mode) {
-            (None, _) | (Some(AbortMode::RollBack), AbortMode::Leave) => Some(Fact::AbortRequested { at, by: by.to_owned(), mode }),
+            (None, _) | (Some(AbortMode::RollBack), AbortMode::Leave) => {
+                Some(Fact::AbortRequested { at, by: by.to_owned(), mode })
+            }
             (Some(_), _) => None,
         }
     }
@@ -57,24 +59,41 @@ impl Deployment {
         if let Phase::Verifying { since } = self.phase {
             return match (&observation.seen, state) {
                 (_, NodeState::Verified { .. } | NodeState::Unverified { .. }) => None,
-                (Seen::Proven { grade, .. }, _) if asked_at >= since => Some(Fact::NodeVerified { at, node, grade: *grade }),
+                (Seen::Proven { grade, .. }, _) if asked_at >= since => {
+                    Some(Fact::NodeVerified { at, node, grade: *grade })
+                }
                 (Seen::Failed { reason }, _) => Some(Fact::NodeUnverified { at, node, reason: reason.clone() }),
                 (Seen::Proven { .. } | Seen::Working { .. } | Seen::Differs { .. }, _) => None,
             };
         }
         match (state, &observation.seen) {
-            (NodeState::Ordered { since }, Seen::Proven { grade, .. }) if asked_at >= since => Some(Fact::NodeProven { at, node, grade: *grade }),
+            (NodeState::Ordered { since }, Seen::Proven { grade, .. }) if asked_at >= since => {
+                Some(Fact::NodeProven { at, node, grade: *grade })
+            }
             (NodeState::Ordered { .. } | NodeState::Proven { .. }, Seen::Failed { reason }) => {
                 Some(Fact::NodeFailed { at, node, reason: reason.clone() })
             }
-            (NodeState::Proven { baked: Baked::NotYet, .. }, Seen::Proven { up, .. }) if self.outlived_bake(&node, asked_at, *up) => {
+            (NodeState::Proven { baked: Baked::NotYet, .. }, Seen::Proven { up, .. })
+                if self.outlived_bake(&node, asked_at, *up) =>
+            {
                 Some(Fact::NodeBaked { at, node })
             }
-            (NodeState::Restoring { since }, Seen::Proven { .. }) if asked_at >= since => Some(Fact::NodeRestored { at, node }),
-            (NodeState::Restoring { .. }, Seen::Failed { reason }) => Some(Fact::NodeNotRestored { at, node, reason: reason.clone() }),
+            (NodeState::Restoring { since }, Seen::Proven { .. }) if asked_at >= since => {
+                Some(Fact::NodeRestored { at, node })
+            }
+            (NodeState::Restoring { .. }, Seen::Failed { reason }) => {
+                Some(Fact::NodeNotRestored { at, node, reason: reason.clone() })
+            }
             (
-                NodeState::Pending | NodeState::Ordered { .. } | NodeState::Proven { .. } | NodeState::Failed { .. } | NodeState::Restoring { .. }
-                | NodeState::Restored { .. } | NodeState::NotRestored { .. } | NodeState::Verified { .. } | NodeState::Unverified { .. },
+                NodeState::Pending
+                | NodeState::Ordered { .. }
+                | NodeState::Proven { .. }
+                | NodeState::Failed { .. }
+                | NodeState::Restoring { .. }
+                | NodeState::Restored { .. }
+                | NodeState::NotRestored { .. }
+                | NodeState::Verified { .. }
+                | NodeState::Unverified { .. },
                 Seen::Proven { .. } | Seen::Working { .. } | Seen::Failed { .. } | Seen::Differs { .. },
             ) => None,
         }
@@ -109,8 +128,14 @@ impl Deployment {
                     && up.0.saturating_add(AGE_SLACK.0) >= self.spec.bake.0
                     && self.spec.segments.get(segment).is_some_and(|nodes| nodes.contains(node))
             }
-            Phase::Planned | Phase::Rolling { .. } | Phase::Between { .. } | Phase::Stopped | Phase::TurningBack { .. } | Phase::RollingBack { .. }
-            | Phase::Verifying { .. } | Phase::Finished { .. } => false,
+            Phase::Planned
+            | Phase::Rolling { .. }
+            | Phase::Between { .. }
+            | Phase::Stopped
+            | Phase::TurningBack { .. }
+            | Phase::RollingBack { .. }
+            | Phase::Verifying { .. }
+            | Phase::Finished { .. } => false,
         }
     }
 
@@ -132,7 +157,8 @@ impl Deployment {
                 (!waiting).then_some(Fact::SegmentProven { at, segment })
             }),
             Phase::Baking { segment, .. } => self.judge_budget(at).or_else(|| {
-                let unbaked = self.any_in(segment, |state| matches!(state, NodeState::Proven { baked: Baked::NotYet, .. }));
+                let unbaked =
+                    self.any_in(segment, |state| matches!(state, NodeState::Proven { baked: Baked::NotYet, .. }));
                 (self.spec.bake.0 == 0 || !unbaked).then_some(Fact::SegmentBaked { at, segment })
             }),
             Phase::Between { segment } => Some(self.start_or_verify(segment + 1, at)),
@@ -143,7 +169,10 @@ impl Deployment {
                 (!waiting).then(|| self.turn_next_back(at))
             }
             Phase::Verifying { .. } => {
-                let open = self.nodes.values().any(|state| !matches!(state, NodeState::Verified { .. } | NodeState::Unverified { .. }));
+                let open = self
+                    .nodes
+                    .values()
+                    .any(|state| !matches!(state, NodeState::Verified { .. } | NodeState::Unverified { .. }));
                 (!open).then(|| Fact::Finished { at, outcome: self.outcome_now() })
             }
             Phase::Finished { .. } => None,
@@ -171,7 +200,11 @@ impl Deployment {
     }
 
     fn start_or_verify(&self, segment: usize, at: Timestamp) -> Fact {
-        if segment < self.spec.segments.len() { Fact::SegmentStarted { at, segment } } else { Fact::VerificationStarted { at } }
+        if segment < self.spec.segments.len() {
+            Fact::SegmentStarted { at, segment }
+        } else {
+            Fact::VerificationStarted { at }
+        }
     }
 
     /// Newest segment first, and only those that were started.
@@ -185,8 +218,16 @@ impl Deployment {
             Phase::TurningBack { .. } | Phase::RollingBack { .. } => true,
             // The last round after a deployment that was turned back before anything was ordered has no rolled-back
             // segment; the cause tells.
-            Phase::Verifying { .. } => self.is_turned_back() || (self.cause.is_some() && self.segments.iter().all(|state| state.started_at.is_none())),
-            Phase::Planned | Phase::Rolling { .. } | Phase::Baking { .. } | Phase::Between { .. } | Phase::Stopped | Phase::Finished { .. } => false,
+            Phase::Verifying { .. } => {
+                self.is_turned_back()
+                    || (self.cause.is_some() && self.segments.iter().all(|state| state.started_at.is_none()))
+            }
+            Phase::Planned
+            | Phase::Rolling { .. }
+            | Phase::Baking { .. }
+            | Phase::Between { .. }
+            | Phase::Stopped
+            | Phase::Finished { .. } => false,
         }
     }
 
@@ -203,7 +244,10 @@ impl Deployment {
 
     /// Time that has run out: silence, and claims that what is seen contradicts.
     fn overdue(&self, at: Timestamp) -> Option<Fact> {
-        let (node, reason) = self.nodes.iter().find_map(|(node, state)| self.overdue_reason(node, state, at).map(|reason| (node.clone(), reason)))?;
+        let (node, reason) = self
+            .nodes
+            .iter()
+            .find_map(|(node, state)| self.overdue_reason(node, state, at).map(|reason| (node.clone(), reason)))?;
         Some(match (self.phase, self.nodes.get(&node)?) {
             (Phase::Verifying { .. }, _) => Fact::NodeUnverified { at, node, reason },
             (_, NodeState::Restoring { .. }) => Fact::NodeNotRestored { at, node, reason },
@@ -212,7 +256,9 @@ impl Deployment {
     }
 
     fn overdue_reason(&self, node: &NodeName, state: &NodeState, now: Timestamp) -> Option<String> {
-        if let Some((since, reason)) = self.contradicted(node, state) && now >= since.after(self.spec.settle) {
+        if let Some((since, reason)) = self.contradicted(node, state)
+            && now >= since.after(self.spec.settle)
+        {
             return Some(reason);
         }
         let deadline = self.deadline(node, state)?;
@@ -244,11 +290,16 @@ impl Deployment {
         match (self.phase, state) {
             (Phase::Verifying { .. }, NodeState::Verified { .. } | NodeState::Unverified { .. }) => None,
             (Phase::Verifying { since }, _) => {
-                let grace = if self.is_unheard_absentee(node) { self.spec.absent_grace } else { self.spec.node_deadline };
+                let grace =
+                    if self.is_unheard_absentee(node) { self.spec.absent_grace } else { self.spec.node_deadline };
                 Some(self.patience(since).after(grace))
             }
-            (_, NodeState::Ordered { since } | NodeState::Restoring { since }) => Some(self.patience(*since).after(self.spec.node_deadline)),
-            (Phase::Baking { segment, since }, NodeState::Proven { baked: Baked::NotYet, .. }) if self.spec.segments.get(segment)?.contains(node) => {
+            (_, NodeState::Ordered { since } | NodeState::Restoring { since }) => {
+                Some(self.patience(*since).after(self.spec.node_deadline))
+            }
+            (Phase::Baking { segment, since }, NodeState::Proven { baked: Baked::NotYet, .. })
+                if self.spec.segments.get(segment)?.contains(node) =>
+            {
                 Some(self.patience(since).after(self.spec.bake).after(self.spec.node_deadline))
             }
             (_, _) => None,

@@ -43,7 +43,9 @@ impl Deployment {
     pub fn wake_at(&self) -> Option<Timestamp> {
         match self.phase {
             Phase::Finished { .. } => None,
-            Phase::Planned | Phase::Between { .. } | Phase::Stopped | Phase::TurningBack { .. } => Some(self.started_at),
+            Phase::Planned | Phase::Between { .. } | Phase::Stopped | Phase::TurningBack { .. } => {
+                Some(self.started_at)
+            }
             Phase::Baking { since, .. } => {
                 let end = self.patience(since).after(self.spec.bake);
                 Some(self.deadlines().chain([end]).min().unwrap_or(end))
@@ -63,8 +65,12 @@ impl Deployment {
             Some(NodeState::Ordered { .. } | NodeState::Restoring { .. }) => true,
             Some(NodeState::Pending) => matches!(self.phase, Phase::Verifying { .. }),
             Some(
-                NodeState::Proven { .. } | NodeState::Failed { .. } | NodeState::Restored { .. } | NodeState::NotRestored { .. }
-                | NodeState::Verified { .. } | NodeState::Unverified { .. },
+                NodeState::Proven { .. }
+                | NodeState::Failed { .. }
+                | NodeState::Restored { .. }
+                | NodeState::NotRestored { .. }
+                | NodeState::Verified { .. }
+                | NodeState::Unverified { .. },
             )
             | None => false,
         }

@@ -83,7 +83,9 @@ pub struct Plan {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// No node at all.
-    #[error("no node is expected for {service}: enrol nodes (fleetctl tokens create), or check the release's `nodes:` against their labels (fleetctl nodes list)")]
+    #[error(
+        "no node is expected for {service}: enrol nodes (fleetctl tokens create), or check the release's `nodes:` against their labels (fleetctl nodes list)"
+    )]
     NoNodes {
         /// The service.
         service: ServiceName,
@@ -105,7 +107,8 @@ pub fn plan(request: &Request, candidates: Vec<Candidate>) -> Result<Plan, Refus
         return Err(Refusal::NoNodes { service: request.service.clone() });
     }
     let expected = candidates.len();
-    let (mut present, mut absent): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|candidate| candidate.presence == Presence::Present);
+    let (mut present, mut absent): (Vec<_>, Vec<_>) =
+        candidates.into_iter().partition(|candidate| candidate.presence == Presence::Present);
     if present.is_empty() {
         return Err(Refusal::NobodyPresent { expected });
     }
@@ -114,10 +117,14 @@ pub fn plan(request: &Request, candidates: Vec<Candidate>) -> Result<Plan, Refus
     let to_change = present.iter().chain(&absent).filter(|candidate| candidate.holds.hold != request.target).count();
     let mut warnings: Vec<String> = absent.iter().map(absence_warning).collect();
     if to_change == 0 {
-        warnings.push(format!("every node is to hold {} already: they will be proven again, nothing is restarted", request.version));
+        warnings.push(format!(
+            "every node is to hold {} already: they will be proven again, nothing is restarted",
+            request.version
+        ));
     }
     let mut rest = present.into_iter();
-    let segments = request.segments.cut(rest.len()).into_iter().map(|size| rest.by_ref().take(size).collect()).collect();
+    let segments =
+        request.segments.cut(rest.len()).into_iter().map(|size| rest.by_ref().take(size).collect()).collect();
     Ok(Plan { segments, absent, to_change, warnings })
 }
 
@@ -126,15 +133,24 @@ fn absence_warning(candidate: &Candidate) -> String {
         Presence::Absent(why) => why.as_str(),
         Presence::Present => "present",
     };
-    format!("{}: {why}. It is ordered last and waited for; without it the outcome is unproven (exit 4), never converged", candidate.node)
+    format!(
+        "{}: {why}. It is ordered last and waited for; without it the outcome is unproven (exit 4), never converged",
+        candidate.node
+    )
 }
 
 impl Plan {
     /// The spec of the deployment that carries this plan out. `generation` and the next number are used up.
     pub fn into_spec(self, request: Request, id: DeploymentId, generation: Generation) -> Spec {
-        let names = |candidates: &[Candidate]| candidates.iter().map(|candidate| candidate.node.clone()).collect::<Vec<_>>();
-        let previous: BTreeMap<NodeName, Previous> =
-            self.segments.iter().flatten().chain(&self.absent).map(|candidate| (candidate.node.clone(), candidate.holds.clone())).collect();
+        let names =
+            |candidates: &[Candidate]| candidates.iter().map(|candidate| candidate.node.clone()).collect::<Vec<_>>();
+        let previous: BTreeMap<NodeName, Previous> = self
+            .segments
+            .iter()
+            .flatten()
+            .chain(&self.absent)
+            .map(|candidate| (candidate.node.clone(), candidate.holds.clone()))
+            .collect();
         Spec {
             id,
             service: request.service,
@@ -182,10 +198,19 @@ mod tests {
 
     fn request(segments: &str) -> Request {
         Request {
-            service: "web".parse().unwrap(), environment: "prod".into(), kind: Kind::Rollout,
-            target: Hold::Release { release: "r-bbbbbbbbbbbb".parse().unwrap(), bundle: Digest([2; 32]), size: 1 }, version: "2.0.0".parse().unwrap(),
-            segments: segments.parse().unwrap(), max_failures: Budget::Nodes(0), bake: Millis(0), node_deadline: Millis(1), absent_grace: Millis(1),
-            on_failure: OnFailure::Rollback, actor: "a".into(), message: String::new(),
+            service: "web".parse().unwrap(),
+            environment: "prod".into(),
+            kind: Kind::Rollout,
+            target: Hold::Release { release: "r-bbbbbbbbbbbb".parse().unwrap(), bundle: Digest([2; 32]), size: 1 },
+            version: "2.0.0".parse().unwrap(),
+            segments: segments.parse().unwrap(),
+            max_failures: Budget::Nodes(0),
+            bake: Millis(0),
+            node_deadline: Millis(1),
+            absent_grace: Millis(1),
+            on_failure: OnFailure::Rollback,
+            actor: "a".into(),
+            message: String::new(),
         }
     }
     fn candidate(node: &str, presence: Presence) -> Candidate {
@@ -208,7 +233,11 @@ mod tests {
 
     #[test]
     fn absent_nodes_are_in_no_segment_and_are_named() {
-        let nodes = vec![candidate("n1", Presence::Present), candidate("n2", Presence::Absent("unreachable for 12m".into())), candidate("n3", Presence::Present)];
+        let nodes = vec![
+            candidate("n1", Presence::Present),
+            candidate("n2", Presence::Absent("unreachable for 12m".into())),
+            candidate("n3", Presence::Present),
+        ];
         let plan = plan(&request("4"), nodes).unwrap();
         assert_eq!(plan.segments.iter().map(|s| names(s)).collect::<Vec<_>>(), [["n1"], ["n3"]]);
         assert_eq!(names(&plan.absent), ["n2"]);
@@ -221,6 +250,9 @@ mod tests {
     #[test]
     fn nothing_to_do_is_refused_with_the_way_out() {
         assert!(matches!(plan(&request("1"), vec![]), Err(Refusal::NoNodes { .. })));
-        assert!(matches!(plan(&request("1"), vec![candidate("n1", Presence::Absent("x".into()))]), Err(Refusal::NobodyPresent { expected: 1 })));
+        assert!(matches!(
+            plan(&request("1"), vec![candidate("n1", Presence::Absent("x".into()))]),
+            Err(Refusal::NobodyPresent { expected: 1 })
+        ));
     }
 }

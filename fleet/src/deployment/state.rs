@@ -164,8 +164,14 @@ pub(super) struct Ears {
 impl PartialEq for Deployment {
     /// Equal in everything that is history; what was merely heard does not count.
     fn eq(&self, other: &Self) -> bool {
-        self.spec == other.spec && self.phase == other.phase && self.nodes == other.nodes && self.segments == other.segments
-            && self.cause == other.cause && self.abort == other.abort && self.started_at == other.started_at && self.facts == other.facts
+        self.spec == other.spec
+            && self.phase == other.phase
+            && self.nodes == other.nodes
+            && self.segments == other.segments
+            && self.cause == other.cause
+            && self.abort == other.abort
+            && self.started_at == other.started_at
+            && self.facts == other.facts
     }
 }
 
@@ -310,8 +316,14 @@ impl Deployment {
     pub fn outcome(&self) -> Option<Outcome> {
         match self.phase {
             Phase::Finished { outcome, .. } => Some(outcome),
-            Phase::Planned | Phase::Rolling { .. } | Phase::Baking { .. } | Phase::Between { .. } | Phase::Stopped | Phase::TurningBack { .. }
-            | Phase::RollingBack { .. } | Phase::Verifying { .. } => None,
+            Phase::Planned
+            | Phase::Rolling { .. }
+            | Phase::Baking { .. }
+            | Phase::Between { .. }
+            | Phase::Stopped
+            | Phase::TurningBack { .. }
+            | Phase::RollingBack { .. }
+            | Phase::Verifying { .. } => None,
         }
     }
 
@@ -322,7 +334,8 @@ impl Deployment {
 
     /// Whether its way leads back to what was held before.
     pub fn is_turned_back(&self) -> bool {
-        self.segments.iter().any(|segment| segment.rollback_at.is_some()) || matches!(self.phase, Phase::TurningBack { .. } | Phase::RollingBack { .. })
+        self.segments.iter().any(|segment| segment.rollback_at.is_some())
+            || matches!(self.phase, Phase::TurningBack { .. } | Phase::RollingBack { .. })
     }
 
     /// The last thing a node was seen to do, for people.

@@ -29,12 +29,32 @@ fn spec(sizes: &[usize], absent: usize) -> Spec {
     let mut names = (1..).map(node);
     let segments: Vec<Vec<NodeName>> = sizes.iter().map(|&size| names.by_ref().take(size).collect()).collect();
     let absent: Vec<NodeName> = names.take(absent).collect();
-    let previous = segments.iter().flatten().chain(&absent).map(|n| (n.clone(), Previous { hold: old(), version: Some("1.0.0".parse().unwrap()) })).collect();
+    let previous = segments
+        .iter()
+        .flatten()
+        .chain(&absent)
+        .map(|n| (n.clone(), Previous { hold: old(), version: Some("1.0.0".parse().unwrap()) }))
+        .collect();
     Spec {
-        id: "d-test".parse().unwrap(), service: "web".parse().unwrap(), environment: "prod".into(), kind: Kind::Rollout, target: new(), version: "2.0.0".parse().unwrap(),
-        segments, absent, previous, generation: Generation(10), rollback_generation: Generation(11), max_failures: Budget::Nodes(0), bake: Millis(5 * SECOND),
-        node_deadline: Millis(60 * SECOND), settle: Millis(6 * SECOND), absent_grace: Millis(10 * SECOND), on_failure: OnFailure::Rollback,
-        actor: "alice".into(), message: String::new(),
+        id: "d-test".parse().unwrap(),
+        service: "web".parse().unwrap(),
+        environment: "prod".into(),
+        kind: Kind::Rollout,
+        target: new(),
+        version: "2.0.0".parse().unwrap(),
+        segments,
+        absent,
+        previous,
+        generation: Generation(10),
+        rollback_generation: Generation(11),
+        max_failures: Budget::Nodes(0),
+        bake: Millis(5 * SECOND),
+        node_deadline: Millis(60 * SECOND),
+        settle: Millis(6 * SECOND),
+        absent_grace: Millis(10 * SECOND),
+        on_failure: OnFailure::Rollback,
+        actor: "alice".into(),
+        message: String::new(),
     }
 }
 
@@ -116,7 +136,9 @@ impl World {
         };
         let seen = match (nature, self.really_holds(node, asked_at)) {
             (Nature::Stuck, None) if !forward => Seen::Failed { reason: "cannot go back".into() },
-            (Nature::Refuses(_) | Nature::Stuck, Some(held)) if forward && held != wanted => Seen::Failed { reason: "probe: 503".into() },
+            (Nature::Refuses(_) | Nature::Stuck, Some(held)) if forward && held != wanted => {
+                Seen::Failed { reason: "probe: 503".into() }
+            }
             (_, Some(held)) if held == wanted => Seen::Proven { grade: Grade::Digest, up: Millis(u64::MAX) },
             (_, Some(_)) => Seen::Differs { reason: "old-process: pid 1".into() },
             (_, None) => Seen::Working { detail: "stage".into() },
@@ -144,14 +166,22 @@ fn check_always(before: &Deployment, deployment: &Deployment, journal: &[Fact], 
             assert!(pair[0].baked_at.is_some(), "segment {} started before segment {k} had baked", k + 1);
         }
         if pair[0].rollback_at.is_some() && pair[1].started_at.is_some() {
-            assert!(pair[1].rollback_at.is_some_and(|later| later <= pair[0].rollback_at.unwrap()), "newest segment goes back first");
+            assert!(
+                pair[1].rollback_at.is_some_and(|later| later <= pair[0].rollback_at.unwrap()),
+                "newest segment goes back first"
+            );
         }
     }
     for (name, state) in deployment.nodes() {
         let ordered = deployment.order_for(name).is_some();
         match state {
             NodeState::Pending => {}
-            NodeState::Ordered { .. } | NodeState::Proven { .. } | NodeState::Restoring { .. } | NodeState::Restored { .. } | NodeState::NotRestored { .. } | NodeState::Failed { .. } => {
+            NodeState::Ordered { .. }
+            | NodeState::Proven { .. }
+            | NodeState::Restoring { .. }
+            | NodeState::Restored { .. }
+            | NodeState::NotRestored { .. }
+            | NodeState::Failed { .. } => {
                 assert!(ordered, "{name} is {state:?} without an order");
                 assert!(!spec.absent.contains(name), "an absent node is ordered in the last round only");
             }
@@ -168,12 +198,16 @@ fn check_always(before: &Deployment, deployment: &Deployment, journal: &[Fact], 
 fn check_end(deployment: &Deployment, journal: &[Fact], world: &World, now: Timestamp) {
     let spec = deployment.spec();
     let verified = |n: &NodeName| matches!(deployment.nodes()[n], NodeState::Verified { .. });
-    let verification = journal.iter().find_map(|fact| if let Fact::VerificationStarted { at } = fact { Some(*at) } else { None });
+    let verification =
+        journal.iter().find_map(|fact| if let Fact::VerificationStarted { at } = fact { Some(*at) } else { None });
     match deployment.outcome().unwrap() {
         Outcome::Converged => {
             for n in spec.expected() {
                 assert!(verified(n), "Converged implies every expected node proven: {n}");
-                assert!(!matches!(world.natures[n], Nature::Lies | Nature::Silent | Nature::Refuses(_) | Nature::Stuck), "{n} cannot have converged");
+                assert!(
+                    !matches!(world.natures[n], Nature::Lies | Nature::Silent | Nature::Refuses(_) | Nature::Stuck),
+                    "{n} cannot have converged"
+                );
             }
             assert!(verification.is_some() && !deployment.is_turned_back());
         }
@@ -184,7 +218,8 @@ fn check_end(deployment: &Deployment, journal: &[Fact], world: &World, now: Time
             }
         }
         Outcome::Unproven => assert!(
-            deployment.cause().is_some() || spec.expected().any(|n| matches!(deployment.nodes()[n], NodeState::Unverified { .. })),
+            deployment.cause().is_some()
+                || spec.expected().any(|n| matches!(deployment.nodes()[n], NodeState::Unverified { .. })),
             "whoever is unproven is named"
         ),
         Outcome::Aborted => assert!(journal.iter().any(|fact| matches!(fact, Fact::AbortRequested { .. }))),
@@ -205,13 +240,19 @@ struct Second {
 }
 
 fn second() -> impl Strategy<Value = Second> {
-    (any::<u32>(), any::<u32>(), any::<u32>(), 1u64..40, 0u8..40, 0u16..600).prop_map(|(a, b, stale, stale_by, crash, abort)| Second {
-        lost: a & b,
-        stale,
-        stale_by,
-        crash: crash == 0,
-        abort: match abort { 0 => Some(true), 1 => Some(false), _ => None },
-    })
+    (any::<u32>(), any::<u32>(), any::<u32>(), 1u64..40, 0u8..40, 0u16..600).prop_map(
+        |(a, b, stale, stale_by, crash, abort)| Second {
+            lost: a & b,
+            stale,
+            stale_by,
+            crash: crash == 0,
+            abort: match abort {
+                0 => Some(true),
+                1 => Some(false),
+                _ => None,
+            },
+        },
+    )
 }
 
 fn nature() -> impl Strategy<Value = Nature> {
@@ -292,7 +333,9 @@ proptest! {
 /// Plays a deployment in a calm world, one look per second, and returns the facts without times.
 fn play(spec: Spec, natures: &[(usize, Nature)]) -> (Deployment, Vec<String>) {
     let names: Vec<NodeName> = spec.expected().cloned().collect();
-    let nature_of = |name: &NodeName| natures.iter().find(|(n, _)| node(*n) == *name).map_or(Nature::Good(1), |(_, nature)| *nature);
+    let nature_of = |name: &NodeName| {
+        natures.iter().find(|(n, _)| node(*n) == *name).map_or(Nature::Good(1), |(_, nature)| *nature)
+    };
     let mut world = World::new(names.iter().map(|name| (name.clone(), nature_of(name))));
     let (mut deployment, mut journal) = start(spec);
     let mut now = Timestamp(0);
@@ -324,10 +367,26 @@ fn play(spec: Spec, natures: &[(usize, Nature)]) -> (Deployment, Vec<String>) {
 fn story_four_nodes_in_two_segments() {
     let (_, told) = play(spec(&[2, 2], 0), &[]);
     let round = told.iter().position(|line| line == "verification-started").unwrap();
-    assert_eq!(told[..round], [
-        "planned", "segment-started 1", "node-proven n1", "node-proven n2", "segment-proven 1", "node-baked n1", "node-baked n2", "segment-baked 1",
-        "segment-started 2", "node-proven n3", "node-proven n4", "segment-proven 2", "node-baked n3", "node-baked n4", "segment-baked 2",
-    ]);
+    assert_eq!(
+        told[..round],
+        [
+            "planned",
+            "segment-started 1",
+            "node-proven n1",
+            "node-proven n2",
+            "segment-proven 1",
+            "node-baked n1",
+            "node-baked n2",
+            "segment-baked 1",
+            "segment-started 2",
+            "node-proven n3",
+            "node-proven n4",
+            "segment-proven 2",
+            "node-baked n3",
+            "node-baked n4",
+            "segment-baked 2",
+        ]
+    );
     // The last round is answered in whichever order the looks fall.
     let mut answers = told[round + 1..told.len() - 1].to_vec();
     answers.sort();
@@ -339,7 +398,18 @@ fn story_four_nodes_in_two_segments() {
 fn story_the_first_segment_fails_and_goes_back() {
     let (deployment, told) = play(spec(&[2, 2], 0), &[(2, Nature::Refuses(3))]);
     assert_eq!(deployment.outcome(), Some(Outcome::RolledBack));
-    assert_eq!(told[..7], ["planned", "segment-started 1", "node-proven n1", "node-failed n2", "rollback-started", "segment-rollback-started 1", "node-restored n1"]);
+    assert_eq!(
+        told[..7],
+        [
+            "planned",
+            "segment-started 1",
+            "node-proven n1",
+            "node-failed n2",
+            "rollback-started",
+            "segment-rollback-started 1",
+            "node-restored n1"
+        ]
+    );
     assert!(!told.contains(&"segment-started 2".to_owned()));
 }
 
@@ -355,7 +425,11 @@ fn story_the_newest_segment_goes_back_first() {
 fn story_rollback_goes_on_past_a_node_that_cannot_go_back() {
     let (deployment, told) = play(spec(&[1, 2], 0), &[(2, Nature::Stuck)]);
     assert_eq!(deployment.outcome(), Some(Outcome::Unproven));
-    assert!(told.contains(&"node-not-restored n2".into()) && told.contains(&"node-restored n3".into()) && told.contains(&"node-restored n1".into()));
+    assert!(
+        told.contains(&"node-not-restored n2".into())
+            && told.contains(&"node-restored n3".into())
+            && told.contains(&"node-restored n1".into())
+    );
     assert!(matches!(deployment.nodes()[&node(2)], NodeState::Unverified { .. }), "and it is named");
 }
 
@@ -371,7 +445,10 @@ fn story_without_rollback_the_fleet_stays_mixed_and_a_human_is_needed() {
 fn story_the_one_that_was_missed() {
     let (deployment, told) = play(spec(&[2, 2, 2, 1], 1), &[(8, Nature::Silent)]);
     assert_eq!(deployment.outcome(), Some(Outcome::Unproven), "seven of eight is not converged");
-    assert_eq!(told.iter().filter(|line| line.starts_with("node-unverified")).collect::<Vec<_>>(), ["node-unverified n8"]);
+    assert_eq!(
+        told.iter().filter(|line| line.starts_with("node-unverified")).collect::<Vec<_>>(),
+        ["node-unverified n8"]
+    );
     assert!(!told.iter().any(|line| line.contains("rollback")), "the seven correct servers are not touched");
     let order = deployment.order_for(&node(8)).unwrap();
     assert_eq!(order.hold, new(), "when it comes back it shall hold the new release");
@@ -410,12 +487,20 @@ fn story_a_service_that_keeps_crashing_does_not_outlive_the_bake() {
     deployment.handle(&Event::Tick, Timestamp(0));
     let proof = |at: i64, up| Event::Observed {
         node: node(1),
-        observation: Observation { asked_at: Timestamp(at), generation: Generation(10), seen: Seen::Proven { grade: Grade::Digest, up: Millis(up) } },
+        observation: Observation {
+            asked_at: Timestamp(at),
+            generation: Generation(10),
+            seen: Seen::Proven { grade: Grade::Digest, up: Millis(up) },
+        },
     };
     deployment.handle(&proof(0, 100), Timestamp(0));
     assert!(matches!(deployment.phase(), Phase::Baking { .. }));
     for second in 1..75 {
-        assert_eq!(deployment.handle(&proof(second * 1_000, 2_000), Timestamp(second * 1_000)), [], "up for two seconds, at second {second}");
+        assert_eq!(
+            deployment.handle(&proof(second * 1_000, 2_000), Timestamp(second * 1_000)),
+            [],
+            "up for two seconds, at second {second}"
+        );
     }
     let facts = deployment.handle(&Event::Tick, Timestamp(75_000));
     assert!(matches!(&facts[0], Fact::NodeFailed { reason, .. } if reason.contains("up for 2s")), "{facts:?}");
@@ -423,7 +508,8 @@ fn story_a_service_that_keeps_crashing_does_not_outlive_the_bake() {
 
 #[test]
 fn story_failures_within_the_budget_do_not_make_it_converge() {
-    let (deployment, told) = play(Spec { max_failures: Budget::Nodes(1), ..spec(&[2, 2], 0) }, &[(1, Nature::Refuses(1))]);
+    let (deployment, told) =
+        play(Spec { max_failures: Budget::Nodes(1), ..spec(&[2, 2], 0) }, &[(1, Nature::Refuses(1))]);
     assert!(told.contains(&"segment-baked 2".into()), "it goes on");
     assert_eq!(deployment.outcome(), Some(Outcome::Unproven), "but one node is not proven");
 }
@@ -434,7 +520,10 @@ fn aborts_are_idempotent_and_may_become_milder() {
     deployment.handle(&Event::Tick, Timestamp(0));
     let abort = |mode| Event::Abort { by: "bob".into(), mode };
     let facts = deployment.handle(&abort(AbortMode::RollBack), Timestamp(1));
-    assert_eq!(facts.iter().map(Fact::kind).collect::<Vec<_>>(), ["abort-requested", "rollback-started", "segment-rollback-started"]);
+    assert_eq!(
+        facts.iter().map(Fact::kind).collect::<Vec<_>>(),
+        ["abort-requested", "rollback-started", "segment-rollback-started"]
+    );
     assert_eq!(deployment.handle(&abort(AbortMode::RollBack), Timestamp(2)), []);
     let facts = deployment.handle(&abort(AbortMode::Leave), Timestamp(3));
     assert_eq!(facts.iter().map(Fact::kind).collect::<Vec<_>>(), ["abort-requested", "finished"]);
@@ -446,7 +535,11 @@ fn an_abort_before_anything_was_ordered_touches_nothing() {
     let (mut deployment, _) = start(spec(&[1], 0));
     deployment.handle(&Event::Abort { by: "bob".into(), mode: AbortMode::RollBack }, Timestamp(0));
     assert_eq!(deployment.orders(), []);
-    let observation = Observation { asked_at: Timestamp(1), generation: Generation(1), seen: Seen::Proven { grade: Grade::Digest, up: Millis(u64::MAX) } };
+    let observation = Observation {
+        asked_at: Timestamp(1),
+        generation: Generation(1),
+        seen: Seen::Proven { grade: Grade::Digest, up: Millis(u64::MAX) },
+    };
     deployment.handle(&Event::Observed { node: node(1), observation }, Timestamp(1));
     assert_eq!(deployment.outcome(), Some(Outcome::Aborted));
 }
@@ -455,11 +548,21 @@ fn an_abort_before_anything_was_ordered_touches_nothing() {
 fn a_recorded_proof_from_before_the_order_does_not_count() {
     let (mut deployment, _) = start(Spec { bake: Millis(0), ..spec(&[1], 0) });
     deployment.handle(&Event::Tick, Timestamp(100));
-    let proof = |asked_at, generation| Event::Observed { node: node(1), observation: Observation { asked_at: Timestamp(asked_at), generation: Generation(generation), seen: Seen::Proven { grade: Grade::Digest, up: Millis(u64::MAX) } } };
+    let proof = |asked_at, generation| Event::Observed {
+        node: node(1),
+        observation: Observation {
+            asked_at: Timestamp(asked_at),
+            generation: Generation(generation),
+            seen: Seen::Proven { grade: Grade::Digest, up: Millis(u64::MAX) },
+        },
+    };
     assert_eq!(deployment.handle(&proof(99, 10), Timestamp(101)), [], "asked before the order");
     assert_eq!(deployment.handle(&proof(101, 9), Timestamp(101)), [], "of another generation");
     let facts = deployment.handle(&proof(101, 10), Timestamp(102));
-    assert_eq!(facts.iter().map(Fact::kind).collect::<Vec<_>>(), ["node-proven", "segment-proven", "segment-baked", "verification-started"]);
+    assert_eq!(
+        facts.iter().map(Fact::kind).collect::<Vec<_>>(),
+        ["node-proven", "segment-proven", "segment-baked", "verification-started"]
+    );
     assert_eq!(deployment.handle(&proof(101, 10), Timestamp(103)), [], "the last round wants a nonce of its own");
     assert_eq!(deployment.handle(&proof(102, 10), Timestamp(103)).last().unwrap().kind(), "finished");
 }
@@ -495,7 +598,10 @@ fn a_proof_from_before_the_order_back_does_not_count_as_restored() {
     deployment.handle(&Event::Abort { by: "bob".into(), mode: AbortMode::RollBack }, Timestamp(200));
     let proof = |asked_at| {
         let seen = Seen::Proven { grade: Grade::Digest, up: Millis(u64::MAX) };
-        Event::Observed { node: node(1), observation: Observation { asked_at: Timestamp(asked_at), generation: Generation(11), seen } }
+        Event::Observed {
+            node: node(1),
+            observation: Observation { asked_at: Timestamp(asked_at), generation: Generation(11), seen },
+        }
     };
     assert_eq!(deployment.handle(&proof(199), Timestamp(201)), []);
     assert_eq!(deployment.handle(&proof(200), Timestamp(201))[0].kind(), "node-restored");
@@ -506,7 +612,10 @@ fn a_contradiction_is_called_by_its_name_long_before_the_deadline() {
     let (mut deployment, _) = start(spec(&[1], 0));
     deployment.handle(&Event::Tick, Timestamp(0));
     let seen = Seen::Differs { reason: "old-process: pid 7".into() };
-    let differs = |at| Event::Observed { node: node(1), observation: Observation { asked_at: Timestamp(at), generation: Generation(10), seen: seen.clone() } };
+    let differs = |at| Event::Observed {
+        node: node(1),
+        observation: Observation { asked_at: Timestamp(at), generation: Generation(10), seen: seen.clone() },
+    };
     assert_eq!(deployment.handle(&differs(1_000), Timestamp(1_000)), [], "it is given time to settle");
     assert_eq!(deployment.wake_at(), Some(Timestamp(7_000)));
     assert_eq!(deployment.handle(&Event::Tick, Timestamp(6_999)), []);
@@ -518,7 +627,10 @@ fn a_contradiction_is_called_by_its_name_long_before_the_deadline() {
 fn a_failure_in_the_last_round_is_named_at_once() {
     let (mut deployment, _) = start(Spec { bake: Millis(0), ..spec(&[1], 0) });
     deployment.handle(&Event::Tick, Timestamp(0));
-    let observed = |asked_at, seen| Event::Observed { node: node(1), observation: Observation { asked_at: Timestamp(asked_at), generation: Generation(10), seen } };
+    let observed = |asked_at, seen| Event::Observed {
+        node: node(1),
+        observation: Observation { asked_at: Timestamp(asked_at), generation: Generation(10), seen },
+    };
     deployment.handle(&observed(1, Seen::Proven { grade: Grade::Digest, up: Millis(u64::MAX) }), Timestamp(1));
     assert!(matches!(deployment.phase(), Phase::Verifying { .. }));
     let facts = deployment.handle(&observed(2, Seen::Failed { reason: "probe: 503".into() }), Timestamp(2));

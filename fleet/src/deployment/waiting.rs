@@ -45,13 +45,20 @@ impl Deployment {
     pub fn waiting_on(&self, now: Timestamp) -> Option<WaitingOn> {
         match self.phase {
             Phase::Finished { .. } => None,
-            Phase::Planned | Phase::Between { .. } | Phase::Stopped | Phase::TurningBack { .. } => Some(WaitingOn::NextTurn),
-            Phase::Rolling { segment } => Some(WaitingOn::Proof { segment, nodes: self.open(|state| matches!(state, NodeState::Ordered { .. })) }),
-            Phase::RollingBack { segment } => {
-                Some(WaitingOn::Restoration { segment, nodes: self.open(|state| matches!(state, NodeState::Restoring { .. })) })
+            Phase::Planned | Phase::Between { .. } | Phase::Stopped | Phase::TurningBack { .. } => {
+                Some(WaitingOn::NextTurn)
             }
+            Phase::Rolling { segment } => {
+                Some(WaitingOn::Proof { segment, nodes: self.open(|state| matches!(state, NodeState::Ordered { .. })) })
+            }
+            Phase::RollingBack { segment } => Some(WaitingOn::Restoration {
+                segment,
+                nodes: self.open(|state| matches!(state, NodeState::Restoring { .. })),
+            }),
             Phase::Baking { segment, since } => {
-                let unbaked = |node: &&NodeName| matches!(self.nodes.get(*node), Some(NodeState::Proven { baked: Baked::NotYet, .. }));
+                let unbaked = |node: &&NodeName| {
+                    matches!(self.nodes.get(*node), Some(NodeState::Proven { baked: Baked::NotYet, .. }))
+                };
                 let nodes = self.spec.segments.get(segment).into_iter().flatten().filter(unbaked).cloned().collect();
                 Some(WaitingOn::Bake { segment, left: self.patience(since).after(self.spec.bake).since(now), nodes })
             }

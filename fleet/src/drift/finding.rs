@@ -44,8 +44,20 @@ pub enum Kind {
 impl Kind {
     /// Every kind, in the order of the report.
     pub const ALL: [Kind; 14] = [
-        Self::OldProcess, Self::Version, Self::Process, Self::Unmanaged, Self::Unreachable, Self::Stale, Self::Agent,
-        Self::Health, Self::File, Self::Mode, Self::Owner, Self::Missing, Self::Extra, Self::Symlink,
+        Self::OldProcess,
+        Self::Version,
+        Self::Process,
+        Self::Unmanaged,
+        Self::Unreachable,
+        Self::Stale,
+        Self::Agent,
+        Self::Health,
+        Self::File,
+        Self::Mode,
+        Self::Owner,
+        Self::Missing,
+        Self::Extra,
+        Self::Symlink,
     ];
 
     /// The word used on the wire, in JSON and in tables.
@@ -71,7 +83,14 @@ impl Kind {
     /// How bad it is: critical is whatever may be old code serving, or not knowing.
     pub fn severity(self) -> Severity {
         match self {
-            Self::Process | Self::OldProcess | Self::Version | Self::Health | Self::Unmanaged | Self::Unreachable | Self::Stale | Self::Agent => Severity::Critical,
+            Self::Process
+            | Self::OldProcess
+            | Self::Version
+            | Self::Health
+            | Self::Unmanaged
+            | Self::Unreachable
+            | Self::Stale
+            | Self::Agent => Severity::Critical,
             Self::File | Self::Mode | Self::Owner | Self::Missing | Self::Extra | Self::Symlink => Severity::Warning,
         }
     }
@@ -86,7 +105,10 @@ impl fmt::Display for Kind {
 impl FromStr for Kind {
     type Err = KindError;
     fn from_str(text: &str) -> Result<Self, KindError> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| KindError(text.chars().take(80).collect()))
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| KindError(text.chars().take(80).collect()))
     }
 }
 

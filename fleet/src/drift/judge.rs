@@ -1,7 +1,9 @@
 //! Judging one service on one node: is every process that should run there, and no other, provably the release?
 
 use crate::drift::{Catalogue, Finding, FindingKey, Kind};
-use crate::evidence::{DeviationKind, Health, LinkState, Mapped, Parentage, Place, Process, Progress, ServiceEvidence, Started};
+use crate::evidence::{
+    DeviationKind, Health, LinkState, Mapped, Parentage, Place, Process, Progress, ServiceEvidence, Started,
+};
 use crate::release::{Descriptor, Grade};
 use crate::{Generation, Hold, Millis, Order, ReleaseId};
 
@@ -86,7 +88,9 @@ pub fn compare(order: &Order, evidence: Option<&ServiceEvidence>, catalogue: &Ca
         return Comparison { standing: Standing::Differs, findings: vec![finding] };
     }
     match &evidence.progress {
-        Progress::Working { step, detail } => unsettled(Standing::Working { step: step.clone(), detail: detail.clone() }),
+        Progress::Working { step, detail } => {
+            unsettled(Standing::Working { step: step.clone(), detail: detail.clone() })
+        }
         Progress::Failed { step, reason } => {
             let reason = format!("{step}: {reason}");
             let mut findings = vec![scene.version_finding(format!("{}, after {reason}", scene.current()))];
@@ -94,7 +98,8 @@ pub fn compare(order: &Order, evidence: Option<&ServiceEvidence>, catalogue: &Ca
             Comparison { standing: Standing::Failed { reason }, findings }
         }
         Progress::Fenced { reason } => {
-            let mut findings = vec![scene.finding(Kind::Process, order.service.as_str(), "running", format!("fenced: {reason}"))];
+            let mut findings =
+                vec![scene.finding(Kind::Process, order.service.as_str(), "running", format!("fenced: {reason}"))];
             findings.extend(scene.old_process_findings());
             Comparison { standing: Standing::Fenced { reason: reason.clone() }, findings }
         }
@@ -129,7 +134,9 @@ impl Scene<'_> {
             Hold::Release { release, .. } => match self.catalogue.get(release) {
                 Some(descriptor) => self.expect_release(release, descriptor, &mut findings),
                 None => {
-                    findings.push(self.version_finding(format!("{}, and the controller has lost its manifest", self.current())));
+                    findings.push(
+                        self.version_finding(format!("{}, and the controller has lost its manifest", self.current())),
+                    );
                     Grade::SelfReport
                 }
             },
@@ -149,7 +156,9 @@ impl Scene<'_> {
             findings.push(self.version_finding(self.current()));
         }
         for process in &self.evidence.processes {
-            let found = self.release_of(process).map_or_else(|| process.command.clone(), |release| self.catalogue.describe(&release));
+            let found = self
+                .release_of(process)
+                .map_or_else(|| process.command.clone(), |release| self.catalogue.describe(&release));
             findings.push(self.finding(Kind::OldProcess, &name(process), "no process of this service", found));
         }
     }
@@ -172,17 +181,29 @@ impl Scene<'_> {
         let compared = self.evidence.compared.as_ref();
         if compared != self.catalogue.descriptor_digest(release) {
             let found = if compared.is_some() { "compared with another manifest" } else { "not compared" };
-            findings.push(self.finding(Kind::File, "(all files)", "compared with the manifest of the release", found.into()));
+            findings.push(self.finding(
+                Kind::File,
+                "(all files)",
+                "compared with the manifest of the release",
+                found.into(),
+            ));
         }
         if self.evidence.files_omitted > 0 {
-            findings.push(self.finding(Kind::File, "(more)", "as released", format!("{} more files differ", self.evidence.files_omitted)));
+            findings.push(self.finding(
+                Kind::File,
+                "(more)",
+                "as released",
+                format!("{} more files differ", self.evidence.files_omitted),
+            ));
         }
         let mut grade = Grade::Digest;
         for process in &self.evidence.processes {
             match self.weigh(process, release, descriptor) {
                 Verdict::Current(its) => grade = grade.min(its),
                 Verdict::Old(old) => findings.push(self.old_process_finding(process, &old)),
-                Verdict::Unproven(found) => findings.push(self.finding(Kind::Process, &name(process), &self.catalogue.describe(release), found)),
+                Verdict::Unproven(found) => {
+                    findings.push(self.finding(Kind::Process, &name(process), &self.catalogue.describe(release), found))
+                }
             }
         }
         if !self.evidence.processes.iter().any(|process| process.parentage == Parentage::Supervised) {
@@ -190,12 +211,24 @@ impl Scene<'_> {
         }
         if grade < descriptor.minimum_grade {
             let found = format!("evidence of grade {grade}");
-            findings.push(self.finding(Kind::Process, "evidence", &format!("at least grade {}", descriptor.minimum_grade), found));
+            findings.push(self.finding(
+                Kind::Process,
+                "evidence",
+                &format!("at least grade {}", descriptor.minimum_grade),
+                found,
+            ));
         }
         match &self.evidence.health {
             Health::Healthy => {}
-            Health::Unhealthy { reason } => findings.push(self.finding(Kind::Health, self.order.service.as_str(), "healthy", reason.clone())),
-            Health::Unknown => findings.push(self.finding(Kind::Health, self.order.service.as_str(), "healthy", "no answer yet".into())),
+            Health::Unhealthy { reason } => {
+                findings.push(self.finding(Kind::Health, self.order.service.as_str(), "healthy", reason.clone()))
+            }
+            Health::Unknown => findings.push(self.finding(
+                Kind::Health,
+                self.order.service.as_str(),
+                "healthy",
+                "no answer yet".into(),
+            )),
         }
         grade
     }
@@ -213,12 +246,15 @@ impl Scene<'_> {
             if own(mapped) {
                 continue;
             }
-            if let Some(old) = mapped.digest.and_then(|digest| self.catalogue.owners(&self.order.service, &digest).last()) {
+            if let Some(old) =
+                mapped.digest.and_then(|digest| self.catalogue.owners(&self.order.service, &digest).last())
+            {
                 return Verdict::Old(old.clone());
             }
             if mapped.place == Place::Inside || mapped.link == LinkState::Deleted {
                 let gone = if mapped.link == LinkState::Deleted { " (deleted)" } else { "" };
-                let what = mapped.digest.map_or_else(|| "unreadable".into(), |digest| format!("sha256 {}", digest.short()));
+                let what =
+                    mapped.digest.map_or_else(|| "unreadable".into(), |digest| format!("sha256 {}", digest.short()));
                 return Verdict::Unproven(format!("executes {}{gone}, {what}, which is in no release", mapped.path));
             }
         }
@@ -227,7 +263,10 @@ impl Scene<'_> {
         }
         // An interpreter, or a tool of the distribution started by the service: only its context can speak.
         if process.started != Started::AfterActivation {
-            return Verdict::Unproven(format!("{} was started before this release was activated", process.executable.path));
+            return Verdict::Unproven(format!(
+                "{} was started before this release was activated",
+                process.executable.path
+            ));
         }
         if process.marker.is_some() && process.cwd.is_some() {
             return Verdict::Current(Grade::Context);
@@ -239,13 +278,24 @@ impl Scene<'_> {
     fn old_process_findings(&self) -> Vec<Finding> {
         let allowed = self.evidence.current.as_ref();
         let old = |process: &Process| self.release_of(process).filter(|release| Some(release) != allowed);
-        self.evidence.processes.iter().filter_map(|process| old(process).map(|release| self.old_process_finding(process, &release))).collect()
+        self.evidence
+            .processes
+            .iter()
+            .filter_map(|process| old(process).map(|release| self.old_process_finding(process, &release)))
+            .collect()
     }
 
     /// The release a process belongs to, as well as it can be told.
     fn release_of(&self, process: &Process) -> Option<ReleaseId> {
-        let owner = |mapped: &Mapped| mapped.digest.and_then(|digest| self.catalogue.owners(&self.order.service, &digest).last().cloned());
-        process.marker.clone().or_else(|| process.executable.release.clone()).or_else(|| owner(&process.executable)).or_else(|| process.cwd.clone())
+        let owner = |mapped: &Mapped| {
+            mapped.digest.and_then(|digest| self.catalogue.owners(&self.order.service, &digest).last().cloned())
+        };
+        process
+            .marker
+            .clone()
+            .or_else(|| process.executable.release.clone())
+            .or_else(|| owner(&process.executable))
+            .or_else(|| process.cwd.clone())
     }
 
     fn current(&self) -> String {
@@ -260,12 +310,22 @@ impl Scene<'_> {
     fn old_process_finding(&self, process: &Process, old: &ReleaseId) -> Finding {
         let expected = self.order.hold.release().map_or_else(|| "no release".into(), |id| self.catalogue.describe(id));
         let gone = if process.executable.link == LinkState::Deleted { " (deleted)" } else { "" };
-        self.finding(Kind::OldProcess, &name(process), &expected, format!("{}{gone}, running for {}", self.catalogue.describe(old), process.age))
+        self.finding(
+            Kind::OldProcess,
+            &name(process),
+            &expected,
+            format!("{}{gone}, running for {}", self.catalogue.describe(old), process.age),
+        )
     }
 
     fn finding(&self, kind: Kind, what: &str, expected: &str, found: String) -> Finding {
         Finding {
-            key: FindingKey { node: self.order.node.clone(), service: Some(self.order.service.clone()), kind, what: what.into() },
+            key: FindingKey {
+                node: self.order.node.clone(),
+                service: Some(self.order.service.clone()),
+                kind,
+                what: what.into(),
+            },
             expected: expected.into(),
             found,
         }

@@ -13,7 +13,11 @@ const OLD: &str = "r-aaaaaaaaaaaa";
 const NEW: &str = "r-bbbbbbbbbbbb";
 
 fn descriptor(program: u8) -> Arc<Descriptor> {
-    let entry = Entry { path: "bin/web".parse().unwrap(), mode: 0o755, kind: EntryKind::File { sha256: Digest([program; 32]), size: 10 } };
+    let entry = Entry {
+        path: "bin/web".parse().unwrap(),
+        mode: 0o755,
+        kind: EntryKind::File { sha256: Digest([program; 32]), size: 10 },
+    };
     Arc::new(Descriptor {
         format: DESCRIPTOR_FORMAT,
         service: "web".parse().unwrap(),
@@ -46,7 +50,13 @@ fn process() -> Process {
         pid: 10,
         parentage: Parentage::Supervised,
         age: Millis(1_000),
-        executable: Mapped { path: format!("/opt/web/releases/{NEW}/bin/web"), digest: Some(Digest([2; 32])), release: Some(NEW.parse().unwrap()), place: Place::Inside, link: LinkState::Linked },
+        executable: Mapped {
+            path: format!("/opt/web/releases/{NEW}/bin/web"),
+            digest: Some(Digest([2; 32])),
+            release: Some(NEW.parse().unwrap()),
+            place: Place::Inside,
+            link: LinkState::Linked,
+        },
         mappings: Vec::new(),
         outside: 2,
         marker: Some(NEW.parse().unwrap()),
@@ -57,37 +67,66 @@ fn process() -> Process {
 }
 
 fn interpreter() -> Process {
-    let python = Mapped { path: "/usr/bin/python3".into(), digest: Some(Digest([77; 32])), release: None, place: Place::Outside, link: LinkState::Linked };
+    let python = Mapped {
+        path: "/usr/bin/python3".into(),
+        digest: Some(Digest([77; 32])),
+        release: None,
+        place: Place::Outside,
+        link: LinkState::Linked,
+    };
     Process { executable: python, ..process() }
 }
 
 fn evidence() -> ServiceEvidence {
     ServiceEvidence {
-        service: "web".parse().unwrap(), generation: Generation(7), progress: Progress::Held, current: Some(NEW.parse().unwrap()),
-        files: Vec::new(), files_omitted: 0, compared: Some(Digest([102; 32])), processes: vec![process()], health: Health::Healthy,
+        service: "web".parse().unwrap(),
+        generation: Generation(7),
+        progress: Progress::Held,
+        current: Some(NEW.parse().unwrap()),
+        files: Vec::new(),
+        files_omitted: 0,
+        compared: Some(Digest([102; 32])),
+        processes: vec![process()],
+        health: Health::Healthy,
     }
 }
 
 fn kinds(evidence: &ServiceEvidence) -> Vec<Kind> {
     let comparison = compare(&hold_new(), Some(evidence), &catalogue());
-    assert_eq!(comparison.findings.is_empty(), matches!(comparison.standing, Standing::Proven { .. } | Standing::Working { .. } | Standing::Behind { .. }));
+    assert_eq!(
+        comparison.findings.is_empty(),
+        matches!(comparison.standing, Standing::Proven { .. } | Standing::Working { .. } | Standing::Behind { .. })
+    );
     comparison.findings.iter().map(|finding| finding.key.kind).collect()
 }
 
 #[test]
 fn the_release_running_is_proven_by_digest() {
-    assert_eq!(compare(&hold_new(), Some(&evidence()), &catalogue()).standing, Standing::Proven { grade: Grade::Digest, up: Millis(1_000) });
+    assert_eq!(
+        compare(&hold_new(), Some(&evidence()), &catalogue()).standing,
+        Standing::Proven { grade: Grade::Digest, up: Millis(1_000) }
+    );
 }
 
 #[test]
 fn an_interpreter_is_proven_by_context_only() {
     let seen = ServiceEvidence { processes: vec![interpreter()], ..evidence() };
-    assert_eq!(compare(&hold_new(), Some(&seen), &catalogue()).standing, Standing::Proven { grade: Grade::Context, up: Millis(1_000) });
+    assert_eq!(
+        compare(&hold_new(), Some(&seen), &catalogue()).standing,
+        Standing::Proven { grade: Grade::Context, up: Millis(1_000) }
+    );
     for started in [Started::BeforeActivation, Started::Unknown] {
-        assert_eq!(kinds(&ServiceEvidence { processes: vec![Process { started, ..interpreter() }], ..evidence() }), [Kind::Process]);
+        assert_eq!(
+            kinds(&ServiceEvidence { processes: vec![Process { started, ..interpreter() }], ..evidence() }),
+            [Kind::Process]
+        );
     }
     for (marker, cwd) in [(None, Some(NEW)), (Some(NEW), None), (None, None)] {
-        let bare = Process { marker: marker.map(|m| m.parse().unwrap()), cwd: cwd.map(|c| c.parse().unwrap()), ..interpreter() };
+        let bare = Process {
+            marker: marker.map(|m| m.parse().unwrap()),
+            cwd: cwd.map(|c| c.parse().unwrap()),
+            ..interpreter()
+        };
         assert_eq!(kinds(&ServiceEvidence { processes: vec![bare], ..evidence() }), [Kind::Process]);
     }
 }
@@ -96,16 +135,34 @@ fn an_interpreter_is_proven_by_context_only() {
 fn an_old_process_is_found_however_its_file_looks() {
     let old = Digest([1; 32]);
     let renamed_over = Mapped { digest: Some(old), link: LinkState::Deleted, ..process().executable };
-    let by_symlink_switch = Mapped { path: format!("/opt/web/releases/{OLD}/bin/web"), digest: Some(old), release: Some(OLD.parse().unwrap()), ..process().executable };
-    let copied_elsewhere = Mapped { path: "/tmp/x".into(), digest: Some(old), release: None, place: Place::Outside, link: LinkState::Linked };
+    let by_symlink_switch = Mapped {
+        path: format!("/opt/web/releases/{OLD}/bin/web"),
+        digest: Some(old),
+        release: Some(OLD.parse().unwrap()),
+        ..process().executable
+    };
+    let copied_elsewhere = Mapped {
+        path: "/tmp/x".into(),
+        digest: Some(old),
+        release: None,
+        place: Place::Outside,
+        link: LinkState::Linked,
+    };
     for executable in [renamed_over, by_symlink_switch, copied_elsewhere.clone()] {
         for parentage in [Parentage::Supervised, Parentage::Stray] {
             let second = Process { pid: 11, parentage, executable: executable.clone(), ..process() };
-            assert_eq!(kinds(&ServiceEvidence { processes: vec![process(), second], ..evidence() }), [Kind::OldProcess]);
+            assert_eq!(
+                kinds(&ServiceEvidence { processes: vec![process(), second], ..evidence() }),
+                [Kind::OldProcess]
+            );
         }
     }
     let library = Process { mappings: vec![copied_elsewhere], ..process() };
-    assert_eq!(kinds(&ServiceEvidence { processes: vec![library], ..evidence() }), [Kind::OldProcess], "an old shared object is old code");
+    assert_eq!(
+        kinds(&ServiceEvidence { processes: vec![library], ..evidence() }),
+        [Kind::OldProcess],
+        "an old shared object is old code"
+    );
 }
 
 #[test]
@@ -124,7 +181,13 @@ fn the_same_bytes_started_from_an_older_release_are_old() {
 fn code_of_no_release_is_never_proven() {
     let unknown = Mapped { digest: Some(Digest([50; 32])), ..process().executable };
     let unreadable = Mapped { digest: None, ..process().executable };
-    let deleted = Mapped { digest: Some(Digest([50; 32])), release: None, place: Place::Outside, link: LinkState::Deleted, path: "/usr/bin/x".into() };
+    let deleted = Mapped {
+        digest: Some(Digest([50; 32])),
+        release: None,
+        place: Place::Outside,
+        link: LinkState::Deleted,
+        path: "/usr/bin/x".into(),
+    };
     for executable in [unknown, unreadable, deleted] {
         let process = Process { executable, ..process() };
         assert_eq!(kinds(&ServiceEvidence { processes: vec![process], ..evidence() }), [Kind::Process]);
@@ -141,12 +204,19 @@ fn what_should_run_must_run() {
 #[test]
 fn health_current_and_files_count() {
     assert_eq!(kinds(&ServiceEvidence { health: Health::Unknown, ..evidence() }), [Kind::Health]);
-    assert_eq!(kinds(&ServiceEvidence { health: Health::Unhealthy { reason: "503".into() }, ..evidence() }), [Kind::Health]);
+    assert_eq!(
+        kinds(&ServiceEvidence { health: Health::Unhealthy { reason: "503".into() }, ..evidence() }),
+        [Kind::Health]
+    );
     assert_eq!(kinds(&ServiceEvidence { current: None, ..evidence() }), [Kind::Version]);
     assert_eq!(kinds(&ServiceEvidence { current: Some(OLD.parse().unwrap()), ..evidence() }), [Kind::Version]);
     assert_eq!(kinds(&ServiceEvidence { files_omitted: 1, ..evidence() }), [Kind::File]);
     assert_eq!(kinds(&ServiceEvidence { compared: None, ..evidence() }), [Kind::File], "not compared is not clean");
-    assert_eq!(kinds(&ServiceEvidence { compared: Some(Digest([101; 32])), ..evidence() }), [Kind::File], "nor is another manifest");
+    assert_eq!(
+        kinds(&ServiceEvidence { compared: Some(Digest([101; 32])), ..evidence() }),
+        [Kind::File],
+        "nor is another manifest"
+    );
 }
 
 #[test]
@@ -166,9 +236,11 @@ fn silence_older_orders_and_work_are_not_proof() {
     assert_eq!(standing(Some(&behind)), Standing::Behind { generation: Some(Generation(6)) });
     let ahead = ServiceEvidence { generation: Generation(8), ..evidence() };
     assert_eq!(standing(Some(&ahead)), Standing::Differs);
-    let working = ServiceEvidence { progress: Progress::Working { step: "stage".into(), detail: String::new() }, ..evidence() };
+    let working =
+        ServiceEvidence { progress: Progress::Working { step: "stage".into(), detail: String::new() }, ..evidence() };
     assert!(matches!(standing(Some(&working)), Standing::Working { .. }));
-    let failed = ServiceEvidence { progress: Progress::Failed { step: "probe".into(), reason: "503".into() }, ..evidence() };
+    let failed =
+        ServiceEvidence { progress: Progress::Failed { step: "probe".into(), reason: "503".into() }, ..evidence() };
     assert!(matches!(standing(Some(&failed)), Standing::Failed { .. }));
     let fenced = ServiceEvidence { progress: Progress::Fenced { reason: "no permit".into() }, ..evidence() };
     assert!(matches!(standing(Some(&fenced)), Standing::Fenced { .. }));
@@ -181,7 +253,13 @@ fn holding_nothing_means_nothing_runs() {
     assert!(matches!(compare(&nothing, Some(&gone), &catalogue()).standing, Standing::Proven { .. }));
     let left = ServiceEvidence { current: None, ..evidence() };
     assert_eq!(compare(&nothing, Some(&left), &catalogue()).findings[0].key.kind, Kind::OldProcess);
-    assert_eq!(compare(&nothing, Some(&ServiceEvidence { current: Some(OLD.parse().unwrap()), ..gone }), &catalogue()).findings[0].key.kind, Kind::Version);
+    assert_eq!(
+        compare(&nothing, Some(&ServiceEvidence { current: Some(OLD.parse().unwrap()), ..gone }), &catalogue())
+            .findings[0]
+            .key
+            .kind,
+        Kind::Version
+    );
 }
 
 #[test]

@@ -31,7 +31,11 @@ pub struct Sight {
 /// The findings about the node itself.
 pub fn presence(node: &NodeName, sight: &Sight, now: Timestamp, limits: Limits) -> Vec<Finding> {
     let finding = |kind, what: &str, expected: &str, found: String| {
-        vec![Finding { key: FindingKey { node: node.clone(), service: None, kind, what: what.into() }, expected: expected.into(), found }]
+        vec![Finding {
+            key: FindingKey { node: node.clone(), service: None, kind, what: what.into() },
+            expected: expected.into(),
+            found,
+        }]
     };
     if !sight.enrolled {
         return finding(Kind::Unmanaged, "agent", "an agent", "none has ever joined".into());
@@ -58,7 +62,13 @@ mod tests {
     fn silence_is_never_ok() {
         let node: NodeName = "n1".parse().unwrap();
         let limits = Limits { silence: Millis(5_000), stale: Millis(9_000) };
-        let sight = Sight { enrolled: true, connected: true, watched_since: Timestamp(0), last_contact: Some(Timestamp(0)), last_observation: Some(Timestamp(0)) };
+        let sight = Sight {
+            enrolled: true,
+            connected: true,
+            watched_since: Timestamp(0),
+            last_contact: Some(Timestamp(0)),
+            last_observation: Some(Timestamp(0)),
+        };
         let kind = |sight: Sight, now| presence(&node, &sight, Timestamp(now), limits).first().map(|f| f.key.kind);
         assert_eq!(kind(sight, 9_000), None);
         assert_eq!(kind(sight, 9_001), Some(Kind::Stale), "contact alone is not an observation");

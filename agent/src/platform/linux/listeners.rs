@@ -101,22 +101,33 @@ fn holder(snapshot: &Snapshot, own: &BTreeMap<u32, &Glimpse>, sockets: &Sockets)
 fn descriptors<'a>(processes: impl Iterator<Item = &'a Path>) -> Held {
     let mut held = Held::default();
     for details in processes {
-        let entries = match fs::read_dir(details.join("fd")) {
-            Ok(entries) => entries,
-            Err(cause) if cause.kind() == io::ErrorKind::PermissionDenied => {
-                let pid = details.iter().nth(2).and_then(|pid| pid.to_str()?.parse().ok());
-                held.hidden = held.hidden.or(pid);
-                continue;
-            }
-            // It has ended.
-            Err(_) => continue,
-        };
-        let links = entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
-        held.sockets.extend(links.filter_map(|link| {
-            link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok()
-        }));
+        if let Err(cause) = add(details, &mut held.sockets)
+            && cause.kind() == io::ErrorKind::PermissionDenied
+        {
+            held.hidden = held.hidden.or(details.iter().nth(2).and_then(|pid| pid.to_str()?.parse().ok()));
+        }
     }
     held
+}
+
+/// Adds the sockets of one process; whatever else fails than permission, the process has ended.
+fn add(details: &Path, sockets: &mut BTreeSet<u64>) -> io::Result<()> {
+    let mut refused = Ok(());
+    for entry in fs::read_dir(details.join("fd"))?.flatten() {
+        match fs::read_link(entry.path()) {
+            Ok(link) => sockets.extend(socket(&link)),
+            // The directory may be readable where the descriptors are not.
+            Err(cause) if cause.kind() == io::ErrorKind::PermissionDenied => refused = Err(cause),
+            // Closed meanwhile.
+            Err(_) => {}
+        }
+    }
+    refused
+}
+
+/// The inode in `socket:[4711]`.
+fn socket(link: &Path) -> Option<u64> {
+    link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
 /// The listening sockets that a connection to `address` may arrive at: those bound to it or to every address.

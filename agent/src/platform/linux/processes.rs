@@ -74,7 +74,11 @@ impl Watch {
             tree,
             now: proc::ticks_now(),
             opened: HashMap::new(),
-            neighbours: look.neighbours.iter().map(|root| fs::canonicalize(root).unwrap_or_else(|_| root.clone())).collect(),
+            neighbours: look
+                .neighbours
+                .iter()
+                .map(|root| fs::canonicalize(root).unwrap_or_else(|_| root.clone()))
+                .collect(),
             own_program,
         };
         Ok(snapshot.into_values().filter_map(|glimpse| round.settled(glimpse)).collect())
@@ -115,15 +119,22 @@ impl Round<'_> {
         let executable = self.executable(glimpse, shown);
         let mappings = maps::mappings(&glimpse.details).unwrap_or_default();
         let below = |path: Option<&Path>| path.is_some_and(|path| path.starts_with(self.lineage.root()));
-        let belongs =
-            in_tree || marked || below(shown) || below(cwd.as_deref()) || shown.is_some_and(|path| self.sets_aside(path));
+        let belongs = in_tree
+            || marked
+            || below(shown)
+            || below(cwd.as_deref())
+            || shown.is_some_and(|path| self.sets_aside(path));
         if !belongs && !self.runs_known(glimpse, &executable, &mappings) {
             return None;
         }
         let (mapped, outside) = self.mapped(glimpse, &executable, &mappings);
         Some(Process {
             pid: glimpse.stat.identity.pid,
-            parentage: if in_tree || self.lineage.of_this_start(glimpse) { Parentage::Supervised } else { Parentage::Stray },
+            parentage: if in_tree || self.lineage.of_this_start(glimpse) {
+                Parentage::Supervised
+            } else {
+                Parentage::Stray
+            },
             age: Millis(
                 self.now.saturating_sub(glimpse.stat.identity.start_ticks).saturating_mul(1_000)
                     / proc::ticks_per_second(),
@@ -181,7 +192,8 @@ impl Round<'_> {
     /// `hello-old`: what is executed there is called this service's even where its bytes were never released. A
     /// service with a longer name that fits too has the better claim.
     fn sets_aside(&self, path: &Path) -> bool {
-        let Some(beside) = path.strip_prefix(&self.watch.services_root).ok().and_then(|below| below.iter().next()) else {
+        let Some(beside) = path.strip_prefix(&self.watch.services_root).ok().and_then(|below| below.iter().next())
+        else {
             return false;
         };
         let Some(beside) = beside.to_str().filter(|_| !self.others(path)) else { return false };
@@ -191,7 +203,10 @@ impl Round<'_> {
         };
         let own = self.look.place.service.as_str();
         let better = |neighbour: &PathBuf| {
-            neighbour.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.len() > own.len() && fits(name))
+            neighbour
+                .file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(|name| name.len() > own.len() && fits(name))
         };
         fits(own) && !self.neighbours.iter().any(better)
     }

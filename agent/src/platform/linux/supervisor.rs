@@ -1,16 +1,19 @@
 //! The supervisor of Linux: puts together starting, knowing and stopping.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fleet::Millis;
+use fleet::{Millis, ServiceName};
 
 use super::lineage::main_identity;
 use super::proc::Identity;
 use super::stop::Stopping;
-use super::{identity, proc, start};
-use crate::platform::{Launch, ProcessError, Running, ServicePlace, Stopped, Supervisor};
+use super::{identity, listeners, proc, start};
+use crate::platform::{Launch, Listener, ProcessError, Running, ServicePlace, Stopped, Supervisor};
 
 /// A millisecond each. After that the marks stay unseen for a moment, which the next look at the node makes good.
 const MOST_SETTLING_LOOKS: usize = 1_000;
@@ -19,6 +22,8 @@ const MOST_SETTLING_LOOKS: usize = 1_000;
 #[derive(Debug, Clone)]
 pub struct LinuxSupervisor {
     boot_id: String,
+    /// The main processes of which it was said that nobody can see who answers for them: once each is enough.
+    unseen: Arc<Mutex<BTreeMap<ServiceName, Identity>>>,
 }
 
 impl LinuxSupervisor {
@@ -27,7 +32,7 @@ impl LinuxSupervisor {
     /// # Errors
     /// /proc is not mounted or hides the boot id.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { boot_id: proc::boot_id()? })
+        Ok(Self { boot_id: proc::boot_id()?, unseen: Arc::default() })
     }
 }
 
@@ -79,6 +84,18 @@ impl Supervisor for LinuxSupervisor {
         if running.boot_id == self.boot_id {
             identity::gone(main_identity(running)).await;
         }
+    }
+
+    fn listener(&self, place: &ServicePlace, running: &Running, address: &SocketAddr) -> Listener {
+        let found = listeners::listener(place, running, &self.boot_id, address);
+        if let Listener::Unknown(reason) = &found {
+            let main = main_identity(running);
+            let mut unseen = self.unseen.lock().unwrap_or_else(PoisonError::into_inner);
+            if unseen.insert(place.service.clone(), main) != Some(main) {
+                tracing::warn!(service = %place.service, %address, "whatever answers the probe is taken for the service: {reason}");
+            }
+        }
+        found
     }
 
     async fn stop(
