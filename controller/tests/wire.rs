@@ -40,7 +40,21 @@ impl Controller {
         controller
     }
 
+    /// The listener of the controller before this one closes a moment after that one ended: then it is tried again.
     async fn up(&mut self) {
+        for _ in 0..200 {
+            if self.served.as_ref().is_none_or(|served| served.is_finished()) {
+                self.serve();
+            }
+            if self.try_operator().await.is_ok() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the controller does not come up");
+    }
+
+    fn serve(&mut self) {
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let config = Config {
             data_dir: self.dir.path().into(),
@@ -51,13 +65,6 @@ impl Controller {
         };
         self.stop = Some(stop);
         self.served = Some(tokio::spawn(async move { serve::serve(&config, async { drop(stopped.await) }).await }));
-        for _ in 0..200 {
-            if self.try_operator().await.is_ok() {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("the controller does not come up");
     }
 
     async fn down(&mut self) {

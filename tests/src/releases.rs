@@ -12,15 +12,26 @@ use crate::workspace::Workspace;
 ///
 /// The probe gives up after `patience_s` seconds, so that a broken version fails soon.
 pub fn hello(dir: &Path, binary: &str, version: &str, patience_s: u32) -> PathBuf {
+    let rest = format!("run: bin/hello --port ${{PORT}}\nhealth: {{http: /healthz, timeout: {patience_s}s}}\n");
+    hello_with(dir, binary, version, &[], &rest)
+}
+
+/// Writes a release of the service `hello` with more files, given with their text, and with `rest` as the end of its
+/// `fleet.yaml`: how it is run, asked and proven. What lies in `bin/` is executable.
+pub fn hello_with(dir: &Path, binary: &str, version: &str, more: &[(&str, &str)], rest: &str) -> PathBuf {
     let release = dir.join(format!("release-{version}"));
-    fs::create_dir_all(release.join("bin")).unwrap();
-    let to = release.join("bin/hello");
-    fs::copy(Workspace::built().binary(binary), &to).unwrap();
-    fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).unwrap();
-    let text = format!(
-        "apiVersion: fleet/v1\nservice: hello\nrelease: {{version: \"{version}\"}}\nnodes: role=web\nfiles:\n  - {{source: bin/hello, destination: bin/hello, mode: \"0755\"}}\nrun: bin/hello --port ${{PORT}}\nhealth: {{http: /healthz, timeout: {patience_s}s}}\n"
-    );
-    fs::write(release.join("fleet.yaml"), text).unwrap();
+    let mut text =
+        format!("apiVersion: fleet/v1\nservice: hello\nrelease: {{version: \"{version}\"}}\nnodes: role=web\nfiles:\n");
+    let program = fs::read(Workspace::built().binary(binary)).unwrap();
+    let files = more.iter().map(|(name, text)| (*name, text.as_bytes()));
+    for (name, content) in files.chain([("bin/hello", program.as_slice())]) {
+        let (to, mode) = (release.join(name), if name.starts_with("bin/") { 0o755 } else { 0o644 });
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::write(&to, content).unwrap();
+        fs::set_permissions(&to, fs::Permissions::from_mode(mode)).unwrap();
+        text += &format!("  - {{source: {name}, destination: {name}, mode: \"{mode:04o}\"}}\n");
+    }
+    fs::write(release.join("fleet.yaml"), text + rest).unwrap();
     release
 }
 

@@ -164,6 +164,19 @@ impl State {
                 self.save_ledger(entries);
             }
         }
+        // What was found of a service that is neither ordered nor mentioned any more is gone.
+        let forgotten = |key: &FindingKey| {
+            let service = key.service.as_ref().filter(|_| key.node == *node)?;
+            let named = orders.iter().any(|order| order.service == *service)
+                || attestation.services.iter().any(|evidence| evidence.service == *service);
+            (!named).then(|| service.clone())
+        };
+        let forgotten: std::collections::BTreeSet<_> =
+            self.ledger.open().filter_map(|open| forgotten(&open.finding.key)).collect();
+        for service in forgotten {
+            let entries = self.ledger.observe(Subject::Service(node, &service), Vec::new(), now);
+            self.save_ledger(entries);
+        }
         // A service that a node never had is proven absent by an attestation that does not mention it.
         let without: Vec<_> = self
             .deployments
