@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Digest;
 
-/// More entries than this are refused: a release of that size is a mistake or an attack (service-file: 10⁵).
+/// More entries than this are refused: a release of that size is a mistake or an attack.
 pub const MOST_ENTRIES: usize = 100_000;
 /// The largest unpacked size of a release, in bytes (1 GiB).
 pub const LARGEST_UNPACKED: u64 = 1 << 30;

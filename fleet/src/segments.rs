@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(cut("4", 0), Vec::<usize>::new());
     }
 
-    /// ansible: test/units/executor/test_playbook_executor.py; and cli.md's `1,25%,100%` for ten nodes.
+    /// ansible: test/units/executor/test_playbook_executor.py; the last item repeats.
     #[test]
     fn lists_are_read_as_ansible_reads_serial() {
         assert_eq!(cut("1,2,3", 10), [1, 2, 3, 3, 1]);

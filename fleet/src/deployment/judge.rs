@@ -126,7 +126,7 @@ impl Deployment {
             Phase::Baking { segment, since } => {
                 asked_at >= self.patience(since).after(self.spec.bake)
                     && up.0.saturating_add(AGE_SLACK.0) >= self.spec.bake.0
-                    && self.spec.segments.get(segment).is_some_and(|nodes| nodes.contains(node))
+                    && self.segment_of.get(node) == Some(&segment)
             }
             Phase::Planned
             | Phase::Rolling { .. }
@@ -298,7 +298,7 @@ impl Deployment {
                 Some(self.patience(*since).after(self.spec.node_deadline))
             }
             (Phase::Baking { segment, since }, NodeState::Proven { baked: Baked::NotYet, .. })
-                if self.spec.segments.get(segment)?.contains(node) =>
+                if self.segment_of.get(node) == Some(&segment) =>
             {
                 Some(self.patience(since).after(self.spec.bake).after(self.spec.node_deadline))
             }
@@ -308,7 +308,7 @@ impl Deployment {
 
     /// A node that was absent from the start and has still not been heard.
     fn is_unheard_absentee(&self, node: &NodeName) -> bool {
-        self.spec.absent.contains(node) && !self.ears.heard.contains_key(node)
+        !self.segment_of.contains_key(node) && !self.ears.heard.contains_key(node)
     }
 
     /// Deadlines do not run while no controller listens.

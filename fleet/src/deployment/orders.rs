@@ -20,8 +20,7 @@ impl Deployment {
         let spec = &self.spec;
         let forward = || Some((spec.generation, spec.target.clone()));
         let back = || spec.previous.get(node).map(|previous| (spec.rollback_generation, previous.hold.clone()));
-        let segment = spec.segments.iter().position(|nodes| nodes.contains(node));
-        match segment.and_then(|segment| self.segments.get(segment)) {
+        match self.segment_of.get(node).and_then(|segment| self.segments.get(*segment)) {
             Some(state) if state.rollback_at.is_some() => back(),
             Some(state) if state.started_at.is_some() => forward(),
             Some(_) => None,

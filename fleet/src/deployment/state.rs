@@ -10,6 +10,8 @@ use crate::{NodeName, Outcome, Timestamp};
 #[derive(Debug, Clone)]
 pub struct Deployment {
     pub(super) spec: Spec,
+    /// The segment of each node that is in one; the absent are in none. Derived from the spec.
+    pub(super) segment_of: BTreeMap<NodeName, usize>,
     pub(super) phase: Phase,
     pub(super) nodes: BTreeMap<NodeName, NodeState>,
     pub(super) segments: Vec<SegmentState>,
@@ -181,6 +183,10 @@ impl Deployment {
         let Fact::Planned { at, spec } = fact else { return None };
         Some(Self {
             nodes: spec.expected().map(|node| (node.clone(), NodeState::Pending)).collect(),
+            segment_of: (0..)
+                .zip(&spec.segments)
+                .flat_map(|(at, nodes)| nodes.iter().map(move |node| (node.clone(), at)))
+                .collect(),
             segments: vec![SegmentState::default(); spec.segments.len()],
             spec: (**spec).clone(),
             phase: Phase::Planned,
