@@ -442,6 +442,22 @@ async fn what_is_acknowledged_is_there_after_a_restart_and_the_deployment_goes_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_asked_for_right_after_a_start_waits_for_the_agents() {
+    let mut controller = Controller::start().await;
+    let dialer = controller.join_as("node", "n1").await;
+    controller.release("1.0.0").await;
+    controller.down().await;
+    controller.up().await;
+    let mut operator = controller.operator().await;
+    let request = v1::DeploymentRequest { release: "web@1.0.0".into(), ..Default::default() };
+    let asked = tokio::spawn(async move { operator.start_deployment(request).await });
+    let mut agent = Agent::connect(controller.dial(&dialer).await, "n1").await;
+    let deployment = asked.await.unwrap().unwrap().into_inner();
+    assert_eq!((deployment.segments.len(), deployment.absent.len()), (1, 0), "n1 is there, not absent");
+    agent.order_after(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bundles_that_are_not_what_they_say_are_refused() {
     let controller = Controller::start().await;
     let junk = b"not a bundle".to_vec();

@@ -46,6 +46,21 @@ impl OperatorService {
         self.mind.ask(question).await.map(Response::new).map_err(status)
     }
 
+    /// Right after a start of the controller, waits for the agents to come back: a deployment that is asked for in that
+    /// moment is not refused because nobody is there yet.
+    async fn settle(&self) -> Result<(), Status> {
+        let mut pulse = self.mind.pulse();
+        loop {
+            pulse.mark_unchanged();
+            let left = self.mind.ask(Ask::Settling).await.map_err(status)?;
+            if left == fleet::Millis(0) {
+                return Ok(());
+            }
+            // A beat or the end of the time, whichever is first: then it is asked again.
+            let _ = tokio::time::timeout(left.to_std(), pulse.changed()).await;
+        }
+    }
+
     /// Starts a round and waits until every connected node has answered it, or patience ends.
     async fn round(&self, service: &str, patience: Duration) -> Result<(Timestamp, crate::mind::Proofs), Status> {
         let mut pulse = self.mind.pulse();
@@ -136,6 +151,7 @@ impl v1::operator_server::Operator for OperatorService {
 
     async fn plan_deployment(&self, request: Request<v1::DeploymentRequest>) -> Result<Response<v1::Plan>, Status> {
         let actor = actor(&request);
+        self.settle().await?;
         self.ask(|to| Ask::Plan(actor, request.into_inner(), to)).await
     }
 
@@ -144,16 +160,19 @@ impl v1::operator_server::Operator for OperatorService {
         request: Request<v1::DeploymentRequest>,
     ) -> Result<Response<v1::Deployment>, Status> {
         let actor = actor(&request);
+        self.settle().await?;
         self.ask(|to| Ask::Start(actor, request.into_inner(), to)).await
     }
 
     async fn plan_rollback(&self, request: Request<v1::RollbackRequest>) -> Result<Response<v1::Plan>, Status> {
         let actor = actor(&request);
+        self.settle().await?;
         self.ask(|to| Ask::PlanRollback(actor, request.into_inner(), to)).await
     }
 
     async fn start_rollback(&self, request: Request<v1::RollbackRequest>) -> Result<Response<v1::Deployment>, Status> {
         let actor = actor(&request);
+        self.settle().await?;
         self.ask(|to| Ask::StartRollback(actor, request.into_inner(), to)).await
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fleet::outcome::exit;
 use fleet::release::Descriptor;
-use fleet::{DeploymentId, Digest, NodeName, Timestamp};
+use fleet::{DeploymentId, Digest, Millis, NodeName, Timestamp};
 use fleet_certs::{Issued, Role, TokenRecord};
 use fleet_proto::v1;
 use tokio::sync::oneshot;
@@ -26,6 +26,8 @@ pub enum Ask {
     ListReleases(String, Reply<Vec<v1::Release>>),
     /// One release by name.
     GetRelease(String, Reply<v1::GetReleaseReply>),
+    /// How long agents may still take to come back after the start of this controller; nothing once all are back.
+    Settling(Reply<Millis>),
     /// What a deployment would do.
     Plan(Actor, v1::DeploymentRequest, Reply<v1::Plan>),
     /// Start one.

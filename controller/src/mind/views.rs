@@ -45,6 +45,10 @@ impl State {
                 let answer = self.get_release(&name);
                 self.reply(to, answer);
             }
+            Ask::Settling(to) => {
+                let left = self.settling(now);
+                self.reply(to, Ok(left));
+            }
             Ask::Plan(actor, request, to) => {
                 let answer = self.plan_view(&actor, &request, fleet::deployment::Kind::Rollout, now);
                 self.reply(to, answer);
