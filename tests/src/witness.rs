@@ -39,6 +39,9 @@ pub struct Witness {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Fewer requests than this show nothing about what was lost between them.
+const ENOUGH: usize = 50;
+
 impl Witness {
     /// Begins to ask `127.0.0.1:port`.
     pub fn on(port: u16) -> Witness {
@@ -67,8 +70,11 @@ impl Witness {
         self.seen().iter().filter(|sighting| sighting.version() == Some(version)).count()
     }
 
-    /// Stops and returns everything seen.
+    /// Stops once enough was asked to show something, and returns everything seen.
     pub fn stop(mut self) -> Vec<Sighting> {
+        while self.seen().len() <= ENOUGH {
+            std::thread::sleep(PACE);
+        }
         self.end();
         self.seen()
     }
@@ -114,7 +120,7 @@ pub fn nothing_lost(seen: &[Sighting]) {
         seen.len(),
         &lost[..lost.len().min(5)]
     );
-    assert!(seen.len() > 50, "only {} requests were made: that shows nothing", seen.len());
+    assert!(seen.len() > ENOUGH, "only {} requests were made: that shows nothing", seen.len());
 }
 
 /// One request on a connection of its own.
