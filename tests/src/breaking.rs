@@ -81,8 +81,9 @@ impl Fleet {
     /// `kill -9` of the controller.
     #[track_caller]
     pub fn kill_controller(&self) {
-        let proc = self.know("controller").expect("the controller runs");
-        proc.kill();
+        self.know("controller")
+            .unwrap_or_else(|| panic!("the controller runs; {}", self.last_words("controller")))
+            .kill();
     }
 
     /// Starts the controller again as it was started before. Does not wait for it.
@@ -94,8 +95,8 @@ impl Fleet {
     /// `kill -9` of one agent; its service goes on.
     #[track_caller]
     pub fn kill_agent(&self, node: &str) {
-        let proc = self.know(&format!("agent-{node}")).unwrap_or_else(|| panic!("the agent of {node} runs"));
-        proc.kill();
+        let name = format!("agent-{node}");
+        self.know(&name).unwrap_or_else(|| panic!("the agent of {node} runs; {}", self.last_words(&name))).kill();
     }
 
     /// Starts one agent again as it was started before. Does not wait for it.
@@ -175,7 +176,23 @@ impl Fleet {
         let child = command.spawn().unwrap_or_else(|error| panic!("cannot start {name} again: {error}"));
         let pid = child.id().cast_signed();
         self.children.lock().unwrap().push(child);
+        // `spawn` returns when the old memory is let go of; the arguments are in the new one only a moment later, and
+        // until then nobody can tell by /proc whose process this is.
+        until(&format!("{name} is to be seen or has ended"), || {
+            let seen = Proc::of(pid).is_some_and(|proc| proc.arguments().len() == start.arguments.len() + 1);
+            (seen || self.exit_of(pid).is_some()).then_some(())
+        });
         pid
+    }
+
+    /// What a program that should run and does not has said at the end.
+    fn last_words(&self, name: &str) -> String {
+        let Some(log) = self.starts.lock().unwrap().get(name).map(|start| start.log.clone()) else {
+            return "it was never started by this story".to_owned();
+        };
+        let text = fs::read_to_string(&log).unwrap_or_else(|error| error.to_string());
+        let lines: Vec<_> = text.lines().collect();
+        format!("{} ends with:\n{}", log.display(), lines[lines.len().saturating_sub(15)..].join("\n"))
     }
 
     /// How a program started again has ended; None while it runs.
