@@ -2,11 +2,13 @@
 //! stories an operator would tell.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::capacity::Parallel;
+use crate::evidence::Confirmation;
 use crate::release::Grade;
 use crate::{Digest, Generation, Hold, Millis, NodeName, Order, Outcome, Timestamp};
 
@@ -47,6 +49,17 @@ fn spec(sizes: &[usize], absent: usize) -> Spec {
         previous,
         generation: Generation(10),
         rollback_generation: Generation(11),
+        unhealthy: BTreeSet::new(),
+        parallel: Parallel::All,
+        floor: 0,
+        gates: Vec::new(),
+        pause_after: BTreeSet::new(),
+        migration: None,
+        confirm: Millis(30 * SECOND),
+        pause_deadline: Millis(600 * SECOND),
+        waivers: BTreeMap::new(),
+        plan: None,
+        supersedes: None,
         max_failures: Budget::Nodes(0),
         bake: Millis(5 * SECOND),
         node_deadline: Millis(60 * SECOND),
@@ -139,7 +152,9 @@ impl World {
             (Nature::Refuses(_) | Nature::Stuck, Some(held)) if forward && held != wanted => {
                 Seen::Failed { reason: "probe: 503".into() }
             }
-            (_, Some(held)) if held == wanted => Seen::Proven { grade: Grade::Digest, up: Millis(u64::MAX) },
+            (_, Some(held)) if held == wanted => {
+                Seen::Proven { grade: Grade::Digest, up: Millis(u64::MAX), confirmation: Confirmation::Given }
+            }
             (_, Some(_)) => Seen::Differs { reason: "old-process: pid 1".into() },
             (_, None) => Seen::Working { detail: "stage".into() },
         };
@@ -172,10 +187,10 @@ fn check_always(before: &Deployment, deployment: &Deployment, journal: &[Fact], 
             );
         }
     }
-    for (name, state) in deployment.nodes() {
+    for (name, state) in deployment.nodes().iter() {
         let ordered = deployment.order_for(name).is_some();
         match state {
-            NodeState::Pending => {}
+            NodeState::Pending | NodeState::Decommissioned { .. } => {}
             NodeState::Ordered { .. }
             | NodeState::Proven { .. }
             | NodeState::Restoring { .. }
@@ -197,7 +212,7 @@ fn check_always(before: &Deployment, deployment: &Deployment, journal: &[Fact], 
 /// What is checked at the end.
 fn check_end(deployment: &Deployment, journal: &[Fact], world: &World, now: Timestamp) {
     let spec = deployment.spec();
-    let verified = |n: &NodeName| matches!(deployment.nodes()[n], NodeState::Verified { .. });
+    let verified = |n: &NodeName| matches!(deployment.nodes().get(n).unwrap(), NodeState::Verified { .. });
     let verification =
         journal.iter().find_map(|fact| if let Fact::VerificationStarted { at } = fact { Some(*at) } else { None });
     match deployment.outcome().unwrap() {
@@ -219,9 +234,10 @@ fn check_end(deployment: &Deployment, journal: &[Fact], world: &World, now: Time
         }
         Outcome::Unproven => assert!(
             deployment.cause().is_some()
-                || spec.expected().any(|n| matches!(deployment.nodes()[n], NodeState::Unverified { .. })),
+                || spec.expected().any(|n| matches!(deployment.nodes().get(n).unwrap(), NodeState::Unverified { .. })),
             "whoever is unproven is named"
         ),
+        Outcome::Superseded => unreachable!("nobody supersedes"),
         Outcome::Aborted => assert!(journal.iter().any(|fact| matches!(fact, Fact::AbortRequested { .. }))),
         Outcome::ConvergedWithWaivers => panic!("there are no waivers in these worlds"),
     }
@@ -304,7 +320,7 @@ proptest! {
                 events.extend(world.observe(name, now).map(|observation| Event::Observed { node: name.clone(), observation }));
             }
             if let Some(roll_back) = wild.as_ref().and_then(|second| second.abort) {
-                events.push(Event::Abort { by: "bob".into(), mode: if roll_back { AbortMode::RollBack } else { AbortMode::Leave } });
+                events.push(Event::Told { by: "bob".into(), command: Command::Abort { mode: if roll_back { AbortMode::RollBack } else { AbortMode::Leave } } });
             }
             for event in events {
                 let before = deployment.clone();
@@ -325,7 +341,7 @@ proptest! {
         }
         prop_assert!(deployment.outcome().is_some(), "it never ends: {:?}", deployment.phase());
         check_end(&deployment, &journal, &world, now);
-        let late_abort = Event::Abort { by: "x".into(), mode: AbortMode::Leave };
+        let late_abort = Event::Told { by: "x".into(), command: Command::Abort { mode: AbortMode::Leave } };
         prop_assert!(deployment.handle(&late_abort, now).is_empty());
     }
 }
@@ -372,6 +388,7 @@ fn story_four_nodes_in_two_segments() {
         [
             "planned",
             "segment-started 1",
+            "nodes-ordered 1",
             "node-proven n1",
             "node-proven n2",
             "segment-proven 1",
@@ -379,6 +396,7 @@ fn story_four_nodes_in_two_segments() {
             "node-baked n2",
             "segment-baked 1",
             "segment-started 2",
+            "nodes-ordered 2",
             "node-proven n3",
             "node-proven n4",
             "segment-proven 2",
@@ -399,14 +417,16 @@ fn story_the_first_segment_fails_and_goes_back() {
     let (deployment, told) = play(spec(&[2, 2], 0), &[(2, Nature::Refuses(3))]);
     assert_eq!(deployment.outcome(), Some(Outcome::RolledBack));
     assert_eq!(
-        told[..7],
+        told[..9],
         [
             "planned",
             "segment-started 1",
+            "nodes-ordered 1",
             "node-proven n1",
             "node-failed n2",
             "rollback-started",
             "segment-rollback-started 1",
+            "nodes-turned-back 1",
             "node-restored n1"
         ]
     );
@@ -430,7 +450,7 @@ fn story_rollback_goes_on_past_a_node_that_cannot_go_back() {
             && told.contains(&"node-restored n3".into())
             && told.contains(&"node-restored n1".into())
     );
-    assert!(matches!(deployment.nodes()[&node(2)], NodeState::Unverified { .. }), "and it is named");
+    assert!(matches!(deployment.nodes().get(&node(2)).unwrap(), NodeState::Unverified { .. }), "and it is named");
 }
 
 #[test]
@@ -490,7 +510,7 @@ fn story_a_service_that_keeps_crashing_does_not_outlive_the_bake() {
         observation: Observation {
             asked_at: Timestamp(at),
             generation: Generation(10),
-            seen: Seen::Proven { grade: Grade::Digest, up: Millis(up) },
+            seen: Seen::Proven { grade: Grade::Digest, up: Millis(up), confirmation: Confirmation::Given },
         },
     };
     deployment.handle(&proof(0, 100), Timestamp(0));
@@ -518,11 +538,11 @@ fn story_failures_within_the_budget_do_not_make_it_converge() {
 fn aborts_are_idempotent_and_may_become_milder() {
     let (mut deployment, _) = start(spec(&[2, 2], 0));
     deployment.handle(&Event::Tick, Timestamp(0));
-    let abort = |mode| Event::Abort { by: "bob".into(), mode };
+    let abort = |mode| Event::Told { by: "bob".into(), command: Command::Abort { mode } };
     let facts = deployment.handle(&abort(AbortMode::RollBack), Timestamp(1));
     assert_eq!(
         facts.iter().map(Fact::kind).collect::<Vec<_>>(),
-        ["abort-requested", "rollback-started", "segment-rollback-started"]
+        ["abort-requested", "rollback-started", "segment-rollback-started", "nodes-turned-back"]
     );
     assert_eq!(deployment.handle(&abort(AbortMode::RollBack), Timestamp(2)), []);
     let facts = deployment.handle(&abort(AbortMode::Leave), Timestamp(3));
@@ -533,12 +553,13 @@ fn aborts_are_idempotent_and_may_become_milder() {
 #[test]
 fn an_abort_before_anything_was_ordered_touches_nothing() {
     let (mut deployment, _) = start(spec(&[1], 0));
-    deployment.handle(&Event::Abort { by: "bob".into(), mode: AbortMode::RollBack }, Timestamp(0));
+    deployment
+        .handle(&Event::Told { by: "bob".into(), command: Command::Abort { mode: AbortMode::RollBack } }, Timestamp(0));
     assert_eq!(deployment.orders(), []);
     let observation = Observation {
         asked_at: Timestamp(1),
         generation: Generation(1),
-        seen: Seen::Proven { grade: Grade::Digest, up: Millis(u64::MAX) },
+        seen: Seen::Proven { grade: Grade::Digest, up: Millis(u64::MAX), confirmation: Confirmation::Given },
     };
     deployment.handle(&Event::Observed { node: node(1), observation }, Timestamp(1));
     assert_eq!(deployment.outcome(), Some(Outcome::Aborted));
@@ -553,7 +574,7 @@ fn a_recorded_proof_from_before_the_order_does_not_count() {
         observation: Observation {
             asked_at: Timestamp(asked_at),
             generation: Generation(generation),
-            seen: Seen::Proven { grade: Grade::Digest, up: Millis(u64::MAX) },
+            seen: Seen::Proven { grade: Grade::Digest, up: Millis(u64::MAX), confirmation: Confirmation::Given },
         },
     };
     assert_eq!(deployment.handle(&proof(99, 10), Timestamp(101)), [], "asked before the order");
@@ -595,9 +616,12 @@ fn budgets_turn_back_when_exceeded_not_when_reached() {
 fn a_proof_from_before_the_order_back_does_not_count_as_restored() {
     let (mut deployment, _) = start(spec(&[1], 0));
     deployment.handle(&Event::Tick, Timestamp(100));
-    deployment.handle(&Event::Abort { by: "bob".into(), mode: AbortMode::RollBack }, Timestamp(200));
+    deployment.handle(
+        &Event::Told { by: "bob".into(), command: Command::Abort { mode: AbortMode::RollBack } },
+        Timestamp(200),
+    );
     let proof = |asked_at| {
-        let seen = Seen::Proven { grade: Grade::Digest, up: Millis(u64::MAX) };
+        let seen = Seen::Proven { grade: Grade::Digest, up: Millis(u64::MAX), confirmation: Confirmation::Given };
         Event::Observed {
             node: node(1),
             observation: Observation { asked_at: Timestamp(asked_at), generation: Generation(11), seen },
@@ -631,7 +655,10 @@ fn a_failure_in_the_last_round_is_named_at_once() {
         node: node(1),
         observation: Observation { asked_at: Timestamp(asked_at), generation: Generation(10), seen },
     };
-    deployment.handle(&observed(1, Seen::Proven { grade: Grade::Digest, up: Millis(u64::MAX) }), Timestamp(1));
+    deployment.handle(
+        &observed(1, Seen::Proven { grade: Grade::Digest, up: Millis(u64::MAX), confirmation: Confirmation::Given }),
+        Timestamp(1),
+    );
     assert!(matches!(deployment.phase(), Phase::Verifying { .. }));
     let facts = deployment.handle(&observed(2, Seen::Failed { reason: "probe: 503".into() }), Timestamp(2));
     assert_eq!(facts.iter().map(Fact::kind).collect::<Vec<_>>(), ["node-unverified", "finished"]);
