@@ -3,6 +3,7 @@
 //! inconclusive is never success: it waits for a person.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +55,32 @@ pub enum Host {
     /// Where `fleetctl` watches the deployment: a laptop, a CI job.
     Operator,
 }
+
+impl Host {
+    /// The word used on the wire and in service files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Controller => "controller",
+            Self::Operator => "operator",
+        }
+    }
+}
+
+impl FromStr for Host {
+    type Err = HostError;
+    fn from_str(text: &str) -> Result<Self, HostError> {
+        match text {
+            "controller" => Ok(Self::Controller),
+            "operator" => Ok(Self::Operator),
+            _ => Err(HostError(text.chars().take(80).collect())),
+        }
+    }
+}
+
+/// Why a place to run a test was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is not a place to run a test: use operator (where fleetctl watches) or controller")]
+pub struct HostError(String);
 
 /// An answer to a gate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -28,7 +28,7 @@ pub use cause::{Cause, Halt};
 pub use command::{AbortMode, Again, Command, CommandRefusal};
 pub use event::{Event, Observation, Seen};
 pub use fact::Fact;
-pub use gate::{Asking, Gate, Host, Source, Verdict};
+pub use gate::{Asking, Gate, Host, HostError, Source, Verdict};
 pub use migration::{Migration, MigrationOrder, MigrationReport, Place};
 pub use nodes::{Baked, NodeState, Nodes};
 pub use spec::{Kind, OnFailure, OnFailureError, PAUSE_DEADLINE, Previous, Spec};
