@@ -1,20 +1,23 @@
 //! The accept loop: takes connections within limits, finishes their handshakes, and hands them to the server.
 //!
 //! Nothing a stranger does ends the loop: not an error of `accept`, not a flood of connections, not a handshake that
-//! never ends.
+//! never ends. It is no task of its own but runs where its stream is asked for the next connection, so that the
+//! listener is closed, and its port free, in the moment in which the stream is dropped.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::Stream;
-use tokio_stream::wrappers::ReceiverStream;
 
 use crate::certificate::Certificate;
 use crate::peer::{Peer, PeerStream, Places};
@@ -54,16 +57,17 @@ impl Default for Limits {
     }
 }
 
-/// Accepts connections on `listener` until the returned stream is dropped; for tonic's `serve_with_incoming`.
+/// Accepts connections on `listener` until the returned stream is dropped; for tonic's `serve_with_incoming`. Dropping
+/// it closes the listener at once, and ends the handshakes that are under way.
 ///
-/// Must be called within a tokio runtime. The stream never yields an error: refused peers are logged, not passed on.
+/// Must be polled within a tokio runtime. The stream never yields an error: refused peers are logged, not passed on.
 pub fn accept_loop(
     listener: TcpListener,
     tls: ServerTls,
     limits: Limits,
     sessions: Sessions,
 ) -> impl Stream<Item = io::Result<PeerStream>> + Send + Unpin + 'static {
-    let (ready, incoming) = mpsc::channel(QUEUE);
+    let (ready, greeted) = mpsc::channel(QUEUE);
     let door = Door {
         tls,
         sessions,
@@ -73,8 +77,42 @@ pub fn accept_loop(
         limits,
         ready,
     };
-    tokio::spawn(door.keep(listener));
-    ReceiverStream::new(incoming)
+    Incoming { listener, door: Arc::new(door), greeted, pause: None }
+}
+
+/// The connections whose handshake is done.
+struct Incoming {
+    listener: TcpListener,
+    door: Arc<Door>,
+    greeted: mpsc::Receiver<PeerStream>,
+    /// The rest after an error of `accept`.
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl Stream for Incoming {
+    type Item = io::Result<PeerStream>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        loop {
+            // The door holds a sender, so this channel does not end before the stream does.
+            if let Poll::Ready(Some(stream)) = this.greeted.poll_recv(cx) {
+                return Poll::Ready(Some(Ok(stream)));
+            }
+            if let Some(pause) = &mut this.pause {
+                ready!(pause.as_mut().poll(cx));
+                this.pause = None;
+            }
+            match ready!(this.listener.poll_accept(cx)) {
+                Ok((tcp, address)) => this.door.admit(tcp, address),
+                // RUSTSEC-2024-0376: a server that ends here can be ended by anyone who uses up its descriptors.
+                Err(error) => {
+                    tracing::warn!(%error, "accepting a connection failed, going on");
+                    this.pause = Some(Box::pin(tokio::time::sleep(PAUSE_AFTER_ERROR)));
+                }
+            }
+        }
+    }
 }
 
 struct Door {
@@ -84,29 +122,10 @@ struct Door {
     handshakes: Arc<Semaphore>,
     connections: Arc<Semaphore>,
     addresses: Addresses,
-    ready: mpsc::Sender<io::Result<PeerStream>>,
+    ready: mpsc::Sender<PeerStream>,
 }
 
 impl Door {
-    async fn keep(self, listener: TcpListener) {
-        let door = Arc::new(self);
-        loop {
-            let accepted = tokio::select! {
-                biased;
-                () = door.ready.closed() => return,
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((tcp, address)) => door.admit(tcp, address),
-                // RUSTSEC-2024-0376: a server that ends here can be ended by anyone who uses up its descriptors.
-                Err(error) => {
-                    tracing::warn!(%error, "accepting a connection failed, going on");
-                    tokio::time::sleep(PAUSE_AFTER_ERROR).await;
-                }
-            }
-        }
-    }
-
     /// Starts the handshake of one connection, or drops it if a limit is reached.
     fn admit(self: &Arc<Self>, tcp: TcpStream, address: SocketAddr) {
         // Only at debug level: a flood must not become a flood of log lines.
@@ -134,11 +153,15 @@ impl Door {
         places: Places,
         _handshake: OwnedSemaphorePermit,
     ) {
-        let handshake = self.handshake(tcp, address, places);
-        match tokio::time::timeout(self.limits.handshake_timeout, handshake).await {
+        let handshake = tokio::time::timeout(self.limits.handshake_timeout, self.handshake(tcp, address, places));
+        let greeted = tokio::select! {
+            () = self.ready.closed() => return,
+            greeted = handshake => greeted,
+        };
+        match greeted {
             Ok(Some(stream)) => {
                 // The only error is that the server has stopped.
-                let _server_stopped = self.ready.send(Ok(stream)).await;
+                let _server_stopped = self.ready.send(stream).await;
             }
             Ok(None) => {}
             Err(_) => tracing::debug!(peer = %address, "dropped: its handshake took too long"),

@@ -13,6 +13,9 @@ use tonic::{Code, Status};
 
 use crate::mind::Refusal;
 
+/// The most characters of a refusal: headers are limited to 16 KiB, and percent-encoding makes twelve bytes of some.
+const LONGEST_WORDS: usize = 1_000;
+
 /// A refusal on the wire: the exit code and the way out travel beside the message.
 pub fn status(refusal: Refusal) -> Status {
     let code = match refusal.exit {
@@ -25,5 +28,7 @@ pub fn status(refusal: Refusal) -> Status {
     let mut metadata = MetadataMap::new();
     metadata.insert("fleet-exit", MetadataValue::from(u32::from(refusal.exit)));
     metadata.insert_bin("fleet-help-bin", MetadataValue::from_bytes(refusal.help.as_bytes()));
-    Status::with_metadata(code, refusal.what, metadata)
+    // It travels in a header; words of whoever asked may be in it.
+    let what = refusal.what.chars().take(LONGEST_WORDS).collect::<String>();
+    Status::with_metadata(code, what, metadata)
 }

@@ -81,6 +81,15 @@ impl Artifacts {
         self.path(digest).is_file()
     }
 
+    /// The size of a kept bundle in bytes.
+    ///
+    /// # Errors
+    /// When it is not kept.
+    pub fn size(&self, digest: &Digest) -> Result<u64, ArtifactError> {
+        let path = self.path(digest);
+        Ok(fs::metadata(&path).map_err(io_error("look at", &path))?.len())
+    }
+
     /// Begins to take in a bundle.
     ///
     /// # Errors

@@ -4,13 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleet::id::LONGEST_NAME;
 use fleet_certs::{Authority, Identity, Peer, Role};
 use fleet_proto::v1;
 use tonic::{Request, Response, Status};
 
 use crate::api::status;
 use crate::clock;
-use crate::mind::{Ask, JoinAs, Mind, Refusal};
+use crate::mind::{Ask, JoinAs, Mind, Refusal, check_labels};
 
 /// How long a node's certificate lives.
 const NODE_LIFETIME: Duration = Duration::from_secs(90 * 24 * 3_600);
@@ -18,9 +19,6 @@ const NODE_LIFETIME: Duration = Duration::from_secs(90 * 24 * 3_600);
 const OPERATOR_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// The largest signing request; one with a P-256 key has about 400 bytes.
 const LARGEST_CSR: usize = 16 << 10;
-/// The most labels one node may bring, and the longest of them.
-const MOST_LABELS: usize = 64;
-const LONGEST_LABEL: usize = 256;
 
 /// The service that newcomers call.
 pub struct EnrolmentService {
@@ -40,19 +38,18 @@ impl v1::enrolment_server::Enrolment for EnrolmentService {
     async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinReply>, Status> {
         let from = request.extensions().get::<Peer>().map(|peer| peer.address.to_string()).unwrap_or_default();
         let request = request.into_inner();
-        let too_large = request.csr_pem.len() > LARGEST_CSR
-            || request.labels.len() > MOST_LABELS
-            || request.labels.iter().any(|(key, value)| {
-                key.is_empty()
-                    || key.len() + value.len() > LONGEST_LABEL
-                    || (key.clone() + value).chars().any(char::is_control)
-            });
-        if too_large {
-            return Err(status(Refusal::input(
-                "the request has too many or malformed labels, or is too large",
-                "use short labels: --label role=web",
-            )));
+        if request.csr_pem.len() > LARGEST_CSR {
+            let what = format!("the signing request is larger than {LARGEST_CSR} bytes");
+            return Err(status(Refusal::input(what, "join again with a fresh key")));
         }
+        // Anyone may come here, and the name is written to the log.
+        if request.name.len() > LONGEST_NAME {
+            let what = format!("a name may have {LONGEST_NAME} characters, this one has {}", request.name.len());
+            return Err(status(Refusal::input(what, "choose another name (--name)")));
+        }
+        check_labels(request.labels.iter()).map_err(|why| {
+            status(Refusal::input(format!("the node's labels: {why}"), "use short labels: --label role=web"))
+        })?;
         let authority = self.authority.clone();
         let (name, csr_pem) = (request.name.clone(), request.csr_pem);
         let issue = move |role: Role| {

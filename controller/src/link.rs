@@ -1,38 +1,39 @@
-//! The agents' side of the wire: one stream per agent, and the bytes of bundles. Who speaks is known from the
-//! certificate; messages are read here, once, and brought to the mind as values.
+//! The agents' side of the wire: one stream per agent. Who speaks is known from the certificate; messages are read here,
+//! once, and brought to the mind as values. The bytes of bundles are sent by `fetch`.
 
-use std::io::Read;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use fleet::NodeName;
 use fleet_certs::{Peer, Role};
-use fleet_proto::{LARGEST_CHUNK, PROTOCOL, convert, v1};
+use fleet_proto::{PROTOCOL, convert, v1};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::artifacts::Artifacts;
+use crate::fetch::{Chunks, Fetches};
 use crate::mind::{Message, Mind};
 
 /// Messages on their way to one agent; more means that it does not read.
 const OUTBOX: usize = 64;
-/// Chunks of a bundle read ahead.
-const CHUNKS_AHEAD: usize = 4;
+/// How long an agent may take to say its hello: it says it before anything else, so this is one round trip.
+const HELLO_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The service that agents call.
 #[derive(Debug)]
 pub struct LinkService {
     mind: Mind,
-    artifacts: Artifacts,
+    fetches: Fetches,
     sessions: AtomicU64,
 }
 
 impl LinkService {
-    /// Brings what agents say to `mind`.
+    /// Brings what agents say to `mind`, and sends them what `artifacts` keeps.
     pub fn new(mind: Mind, artifacts: Artifacts) -> Self {
-        Self { mind, artifacts, sessions: AtomicU64::new(1) }
+        Self { mind, fetches: Fetches::new(artifacts), sessions: AtomicU64::new(1) }
     }
 }
 
@@ -57,7 +58,10 @@ impl v1::link_server::Link for LinkService {
     ) -> Result<Response<Self::SessionStream>, Status> {
         let node = node(&request)?;
         let mut incoming = request.into_inner();
-        let hello = match incoming.message().await? {
+        let hello = tokio::time::timeout(HELLO_PATIENCE, incoming.message())
+            .await
+            .map_err(|_| Status::deadline_exceeded("an agent's stream begins with its hello, and none came"))??;
+        let hello = match hello {
             Some(v1::FromAgent { message: Some(v1::from_agent::Message::Hello(hello)) }) => hello,
             Some(_) | None => return Err(Status::invalid_argument("an agent's stream begins with its hello")),
         };
@@ -85,49 +89,16 @@ impl v1::link_server::Link for LinkService {
         Ok(Response::new(Box::pin(ReceiverStream::new(to_agent).map(Ok))))
     }
 
-    type FetchBundleStream = Pin<Box<dyn Stream<Item = Result<v1::Chunk, Status>> + Send>>;
+    type FetchBundleStream = Chunks;
 
     async fn fetch_bundle(
         &self,
         request: Request<v1::FetchBundleRequest>,
     ) -> Result<Response<Self::FetchBundleStream>, Status> {
-        node(&request)?;
+        let node = node(&request)?;
         let request = request.into_inner();
         let digest = convert::parse("digest", &request.digest).map_err(|e| Status::invalid_argument(e.to_string()))?;
-        let artifacts = self.artifacts.clone();
-        let (chunks, stream) = mpsc::channel(CHUNKS_AHEAD);
-        tokio::task::spawn_blocking(move || {
-            let send = |chunk| chunks.blocking_send(chunk).is_ok();
-            let mut file = match artifacts.open_at(&digest, request.offset) {
-                Ok(file) => file,
-                Err(e) => {
-                    let status = match e.kind() {
-                        std::io::ErrorKind::NotFound => Status::not_found(format!("there is no bundle {digest} here")),
-                        _ => Status::internal(format!("cannot read bundle {digest}: {e}")),
-                    };
-                    send(Err(status));
-                    return;
-                }
-            };
-            loop {
-                let mut data = vec![0; LARGEST_CHUNK];
-                match file.read(&mut data) {
-                    Ok(0) => return,
-                    Ok(read) => {
-                        data.truncate(read);
-                        if !send(Ok(v1::Chunk { data })) {
-                            return;
-                        }
-                    }
-                    Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                    Err(e) => {
-                        send(Err(Status::internal(format!("cannot read bundle {digest}: {e}"))));
-                        return;
-                    }
-                }
-            }
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+        self.fetches.begin(node, digest, request.offset).await.map(Response::new)
     }
 }
 

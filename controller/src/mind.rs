@@ -2,14 +2,23 @@
 //! speaks: *saved before said*. Messages that wait are taken together, so that one flush to disk serves them all.
 //!
 //! What to decide is `fleet`'s; how values are kept is [`crate::records`]'; this folder turns messages into events
-//! and facts into messages.
+//! and facts into messages. What agents say walks one way: `nodes` (does it count?), `observations` (what does it
+//! mean?), `deployments` (what follows?), `speaking` (what is said, once it is saved). What operators ask enters at
+//! `answer`, which turns to `planning`, `releases`, `roster` and the views.
 
+mod answer;
 mod ask;
+mod deployment_view;
 mod deployments;
+mod drift_view;
+mod fleet_view;
 mod nodes;
+mod observations;
+mod planning;
 mod releases;
+mod roster;
+mod speaking;
 mod state;
-mod views;
 
 use std::sync::Arc;
 
@@ -18,8 +27,10 @@ use fleet_proto::v1;
 use tokio::sync::{mpsc, watch};
 
 pub use ask::{Actor, Ask, JoinAs, Joined, Proofs, Refusal, Reply};
-pub use state::State;
+pub use roster::check_labels;
+pub use state::{RestoreError, State};
 
+use self::state::OpenLink;
 use crate::clock;
 use crate::records::{self, RecordError};
 use crate::store::Store;
@@ -116,9 +127,24 @@ impl Mind {
         answer.await.map_err(stopped)?
     }
 
-    /// A beat after every turn that may have changed something.
+    /// A beat after every turn of the mind, when what it decided has been saved and said.
     pub fn pulse(&self) -> watch::Receiver<u64> {
         self.pulse.clone()
+    }
+}
+
+impl State {
+    /// Takes one message in.
+    fn take(&mut self, message: Message, now: Timestamp) {
+        match message {
+            Message::Connected { node, session, outbox, agent_version } => {
+                self.connected(node, OpenLink { session, outbox }, agent_version, now)
+            }
+            Message::Attested { node, session, attestation } => self.attested(&node, session, *attestation, now),
+            Message::Hinted { node, session } => self.hinted(&node, session, now),
+            Message::Lost { node, session } => self.lost(&node, session, now),
+            Message::Ask(ask) => self.answer(*ask, now),
+        }
     }
 }
 
@@ -151,7 +177,7 @@ async fn run(
             next = if taken < TAKEN_TOGETHER { messages.try_recv().ok() } else { None };
         }
         if now >= next_round {
-            state.ask_everyone(now);
+            state.ask_everyone();
             next_round = now.after(observe_every);
         }
         if now >= next_presence {

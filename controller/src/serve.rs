@@ -23,18 +23,28 @@ use crate::{clock, records};
 /// The largest message accepted: an attestation of a node with thousands of deviations fits.
 const LARGEST_MESSAGE: usize = 4 << 20;
 
-/// Runs a controller until `stop` is ready or its store fails.
+/// Runs a controller until `stop` is ready or its store fails. When this returns, the port is free and the store is
+/// closed: another controller may take both at once.
 ///
 /// # Errors
 /// With what could not be opened, read or bound, and what to do.
 pub async fn serve(config: &Config, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let listener = bind(config.listen).await?;
+    serve_on(listener, config, stop).await
+}
+
+/// As [`serve`], on a listener that is bound already; the configuration's address is not looked at.
+///
+/// # Errors
+/// With what could not be opened or read, and what to do.
+pub async fn serve_on(listener: TcpListener, config: &Config, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     fleet_certs::install_crypto_provider();
     let layout = Layout(&config.data_dir);
     let authority = Authority::load(&layout.authority()).with_context(|| {
         format!("{} is not a controller's data directory: run fleet-controller init first", config.data_dir.display())
     })?;
     let own = layout.own().load().context("the controller's own identity cannot be read")?;
-    let listener = bind(config.listen).await?;
+    let listen = listener.local_addr().context("the listener has no address")?;
 
     let store = match config.store {
         Backend::Sled => open_sled(&layout.store(), OpenMode::Existing),
@@ -64,8 +74,7 @@ pub async fn serve(config: &Config, stop: impl Future<Output = ()>) -> anyhow::R
     let sessions = Sessions::new(allowed.clone());
     let artifacts = Artifacts::open(&config.data_dir)?;
     let fleet_name = config.data_dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let state = State::restore(fleet_name, loaded, &artifacts, config.permit, allowed, sessions.clone(), clock::now())
-        .context("a release that is known cannot be read: without its manifest nothing can be proven. Restore 'artifacts' from a backup")?;
+    let state = State::restore(fleet_name, loaded, &artifacts, config.permit, allowed, sessions.clone(), clock::now())?;
     let (mind, mut thinking) = Mind::start(state, store, config.observe_every);
 
     let authority = Arc::new(authority);
@@ -88,7 +97,7 @@ pub async fn serve(config: &Config, stop: impl Future<Output = ()>) -> anyhow::R
         .add_service(operator)
         .add_service(enrolment)
         .serve_with_incoming(incoming);
-    tracing::info!(listen = %config.listen, "the controller is ready");
+    tracing::info!(%listen, "the controller is ready");
 
     // Streams of agents never end by themselves, so a stop does not wait for them: everything said is saved.
     let ended = tokio::select! {
@@ -100,7 +109,7 @@ pub async fn serve(config: &Config, stop: impl Future<Output = ()>) -> anyhow::R
         },
         () = stop => Ok(()),
     };
-    // The mind lets go of the store before this returns, so that another controller may open it at once.
+    // The listener went with the server. The mind lets go of the store before this returns, too.
     thinking.abort();
     if !thinking.is_finished() {
         drop(thinking.await);

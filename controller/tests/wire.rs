@@ -34,37 +34,29 @@ impl Controller {
         fleet_certs::install_crypto_provider();
         let dir = tempfile::tempdir().unwrap();
         init::init(dir.path(), &["localhost".into(), "127.0.0.1".into()]).await.unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut controller = Self { dir, address: format!("127.0.0.1:{port}"), stop: None, served: None };
+        let mut controller = Self { dir, address: "127.0.0.1:0".into(), stop: None, served: None };
         controller.up().await;
         controller
     }
 
-    /// The listener of the controller before this one closes a moment after that one ended: then it is tried again.
+    /// Whoever dials before the controller is ready waits at its listener, which is bound here. The second time at the
+    /// port of the first: it is free in the moment in which `serve` has returned.
     async fn up(&mut self) {
-        for _ in 0..200 {
-            if self.served.as_ref().is_none_or(|served| served.is_finished()) {
-                self.serve();
-            }
-            if self.try_operator().await.is_ok() {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("the controller does not come up");
-    }
-
-    fn serve(&mut self) {
+        let listener = tokio::net::TcpListener::bind(&self.address).await.unwrap();
+        let listen = listener.local_addr().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let config = Config {
             data_dir: self.dir.path().into(),
-            listen: self.address.parse().unwrap(),
+            listen,
             store: Backend::Sled,
             observe_every: fleet::Millis(200),
             permit: fleet::Millis(60_000),
         };
+        self.address = listen.to_string();
         self.stop = Some(stop);
-        self.served = Some(tokio::spawn(async move { serve::serve(&config, async { drop(stopped.await) }).await }));
+        let served = async move { serve::serve_on(listener, &config, async { drop(stopped.await) }).await };
+        self.served = Some(tokio::spawn(served));
+        self.operator().await;
     }
 
     async fn down(&mut self) {
@@ -230,6 +222,11 @@ impl Agent {
             health: Some(v1::service_evidence::Health::Healthy(v1::Healthy {})),
             ..Default::default()
         };
+        self.say(node, nonce, evidence).await;
+    }
+
+    /// Says anything of one service.
+    async fn say(&self, node: &str, nonce: &str, evidence: v1::ServiceEvidence) {
         let attestation =
             v1::Attestation { node: node.into(), nonce: nonce.into(), boot_id: "b".into(), services: vec![evidence] };
         self.to_controller
@@ -455,6 +452,53 @@ async fn a_deployment_asked_for_right_after_a_start_waits_for_the_agents() {
     let deployment = asked.await.unwrap().unwrap().into_inner();
     assert_eq!((deployment.segments.len(), deployment.absent.len()), (1, 0), "n1 is there, not absent");
     agent.order_after(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_says_what_is_known_of_a_node_without_a_proof() {
+    let controller = Controller::start().await;
+    let mut agent = Agent::connect(controller.join("node", "n1").await, "n1").await;
+    controller.release("1.0.0").await;
+    let request = v1::DeploymentRequest { release: "web@1.0.0".into(), ..Default::default() };
+    let mut operator = controller.operator().await;
+    operator.start_deployment(request).await.unwrap();
+    let (order, _) = agent.order_after(0).await;
+
+    // A round in which the node answers every challenge with this, or none at all.
+    let found = async |agent: &mut Agent, evidence: Option<v1::ServiceEvidence>| {
+        let request = v1::VerifyRequest { service: "web".into(), timeout_ms: 1_500 };
+        let mut operator = controller.operator().await;
+        let asked = operator.verify(request);
+        let answering = async {
+            loop {
+                let (nonce, _) = agent.challenge().await;
+                if let Some(evidence) = &evidence {
+                    agent.say("n1", &nonce, evidence.clone()).await;
+                }
+            }
+        };
+        let reply = tokio::select! {
+            reply = asked => reply.unwrap().into_inner(),
+            () = answering => unreachable!("an agent answers for ever"),
+        };
+        assert!(reply.proofs.is_empty(), "{reply:?}");
+        reply.findings.into_iter().map(|finding| finding.found).collect::<Vec<_>>()
+    };
+    let working_at = |generation| v1::ServiceEvidence {
+        service: "web".into(),
+        generation,
+        progress: Some(v1::service_evidence::Progress::Working(v1::Working {
+            step: "fetch".into(),
+            detail: "3 of 9".into(),
+        })),
+        health: Some(v1::service_evidence::Health::HealthUnknown(v1::HealthUnknown {})),
+        ..Default::default()
+    };
+    assert_eq!(found(&mut agent, None).await, ["no answer in this round"]);
+    let behind = found(&mut agent, Some(working_at(0))).await.join("");
+    assert!(behind.contains("has not taken the order in") && !behind.contains("at work"), "{behind}");
+    let at_work = found(&mut agent, Some(working_at(order.generation))).await;
+    assert_eq!(at_work, ["the agent is at work: fetch: 3 of 9"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

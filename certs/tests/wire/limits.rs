@@ -1,10 +1,12 @@
-//! Floods: idle and crowded connections are dropped, the loop goes on, the places come back.
+//! Floods: idle and crowded connections are dropped, the loop goes on, the places come back. And the end: the port
+//! comes back too.
 
 use std::time::Duration;
 
-use fleet_certs::{DialError, Limits, Role};
+use fleet_certs::{DialError, Limits, Role, ServerTls, accept_loop};
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_stream::StreamExt;
 
 use crate::fixture::{ASK, Fleet, call, within};
 
@@ -65,4 +67,28 @@ async fn connections_of_one_address_are_counted_and_given_back() {
     })
     .await;
     within(call(second, ASK)).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_port_is_free_when_the_stream_is_dropped() {
+    let fleet = Fleet::new();
+    let (own, _) = fleet.issue(Role::Controller, "c1");
+    let tls = ServerTls::new(fleet.authority.ca_pem(), &own.cert_pem, &own.key_pem).unwrap();
+    let node = fleet.enrol(Role::Node, "n1");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut incoming = accept_loop(listener, tls, Limits::default(), fleet.sessions.clone());
+    // One peer that never ends its handshake, and one that is let in.
+    let idle = TcpStream::connect(address).await.unwrap();
+    let dialling = tokio::spawn({
+        let dialer = fleet.dialer(Some(&node));
+        async move { dialer.channel(&address.to_string(), "localhost").await }
+    });
+    let accepted = within(incoming.next()).await.unwrap().unwrap();
+    drop(incoming);
+    // No await lies between the end and the new beginning: nothing had a chance to tidy up later.
+    let again = std::net::TcpListener::bind(address).unwrap();
+    dropped(idle).await;
+    drop((accepted, again));
+    within(dialling).await.unwrap().unwrap_err();
 }

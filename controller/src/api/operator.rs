@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::api::status;
 use crate::artifacts::{ArtifactError, Artifacts};
 use crate::clock;
-use crate::mind::{Actor, Ask, Mind, Refusal};
+use crate::mind::{Actor, Ask, Mind, Refusal, check_labels};
 
 /// How long a fresh round is waited for when nothing is said, and at most.
 const ROUND_PATIENCE: Duration = Duration::from_secs(5);
@@ -131,7 +131,9 @@ impl v1::operator_server::Operator for OperatorService {
             }
             tokio::task::spawn_blocking(move || incoming.finish()).await.map_err(blocking)?.map_err(refuse_artifact)?
         };
-        self.ask(|to| Ask::AddRelease(actor, digest, header.size, Box::new(descriptor), to)).await
+        // What is kept decides, not what was announced: agents fetch by this size.
+        let size = self.artifacts.size(&digest).map_err(refuse_artifact)?;
+        self.ask(|to| Ask::AddRelease(actor, digest, size, Box::new(descriptor), to)).await
     }
 
     async fn list_releases(
@@ -322,6 +324,7 @@ impl v1::operator_server::Operator for OperatorService {
             return Err(input("a token may live 30 days at most".into()));
         }
         let expires_at_ms = clock::now().after(fleet::Millis(lifetime)).0;
+        check_labels(request.labels.iter()).map_err(|why| input(format!("the token's labels: {why}")))?;
         let name = Some(request.name).filter(|name| !name.is_empty());
         let grant =
             TokenGrant { role, uses, expires_at_ms, name, labels: request.labels.into_iter().collect(), created_by };

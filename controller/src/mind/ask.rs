@@ -163,9 +163,12 @@ pub(super) fn find_by_prefix<'a>(
     match (matches.next(), matches.next()) {
         (Some(id), None) => Ok(id.clone()),
         (Some(_), Some(_)) => Err(Refusal::unknown(
-            format!("more than one deployment begins with '{name}'"),
+            format!("more than one deployment begins with '{}'", name.escape_default()),
             "write more of the id: fleetctl history",
         )),
-        (None, _) => Err(Refusal::unknown(format!("there is no deployment '{name}'"), "list them: fleetctl history")),
+        (None, _) => Err(Refusal::unknown(
+            format!("there is no deployment '{}'", name.escape_default()),
+            "list them: fleetctl history",
+        )),
     }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use fleet::release::Descriptor;
 use fleet::{Digest, Hold, ReleaseId, Timestamp};
 use fleet_proto::v1;
-
 use sha2::Digest as _;
 
 use super::ask::Refusal;
@@ -62,6 +61,14 @@ impl State {
         Ok(self.release_view(&id))
     }
 
+    /// Every release, newest first; of one service if one is named.
+    pub(super) fn list_releases(&self, service: &str) -> Vec<v1::Release> {
+        let of_service = |record: &&ReleaseRecord| service.is_empty() || record.service.as_str() == service;
+        let mut records: Vec<_> = self.releases.values().filter(of_service).collect();
+        records.sort_by_key(|record| std::cmp::Reverse(record.created_at));
+        records.into_iter().map(|record| self.release_view(&record.id)).collect()
+    }
+
     pub(super) fn release_view(&self, id: &ReleaseId) -> v1::Release {
         let Some(record) = self.releases.get(id) else {
             return v1::Release { id: id.to_string(), ..v1::Release::default() };
@@ -88,16 +95,17 @@ impl State {
                 .releases
                 .values()
                 .find(|record| record.service.as_str() == service && record.version.as_str() == version)
-                .ok_or_else(|| Refusal::unknown(format!("there is no release {version} of {service}"), list));
+                .ok_or_else(|| Refusal::unknown(format!("there is no release '{}'", name.escape_default()), list));
         }
         let mut matches =
             self.releases.values().filter(|record| !name.is_empty() && record.id.as_str().starts_with(name));
         match (matches.next(), matches.next()) {
             (Some(record), None) => Ok(record),
-            (Some(_), Some(_)) => {
-                Err(Refusal::unknown(format!("more than one release begins with '{name}'"), "write more of the id"))
-            }
-            (None, _) => Err(Refusal::unknown(format!("there is no release '{name}'"), list)),
+            (Some(_), Some(_)) => Err(Refusal::unknown(
+                format!("more than one release begins with '{}'", name.escape_default()),
+                "write more of the id",
+            )),
+            (None, _) => Err(Refusal::unknown(format!("there is no release '{}'", name.escape_default()), list)),
         }
     }
 

@@ -1,18 +1,18 @@
-//! Everything the mind knows, and what it has decided but not yet saved or said.
+//! Everything the mind knows, and what it has decided but not yet saved.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fleet::deployment::{Deployment, Fact};
 use fleet::drift::{Catalogue, Comparison, Limits, Sight};
-use fleet::evidence::Attestation;
+use fleet::evidence::{Attestation, ServiceEvidence};
 use fleet::ledger::{Ledger, LedgerEntry};
 use fleet::{DeploymentId, Generation, Millis, NodeName, Nonce, Order, ReleaseId, ServiceName, Timestamp};
 use fleet_certs::{AllowList, Sessions, TokenRecord};
 use fleet_proto::v1;
 use tokio::sync::mpsc;
 
-use super::Message;
+use super::speaking::Unsaid;
 use crate::artifacts::{ArtifactError, Artifacts};
 use crate::records::{Change, Loaded, NodeRecord, OperatorRecord, ReleaseRecord};
 
@@ -30,7 +30,8 @@ pub struct State {
     pub(super) nodes: BTreeMap<NodeName, NodeRecord>,
     pub(super) operators: BTreeMap<String, OperatorRecord>,
     pub(super) tokens: BTreeMap<String, TokenRecord>,
-    pub(super) book: BTreeMap<(NodeName, ServiceName), Order>,
+    /// What every node shall hold: asked for by node all the time, by service only by people.
+    pub(super) book: BTreeMap<NodeName, BTreeMap<ServiceName, Order>>,
     pub(super) generation: Generation,
     pub(super) deployments: BTreeMap<DeploymentId, Journaled>,
     pub(super) ledger: Ledger,
@@ -39,7 +40,7 @@ pub struct State {
     pub(super) allowed: AllowList,
     pub(super) sessions: Sessions,
     unsaved: Vec<Change>,
-    unsaid: Unsaid,
+    pub(super) unsaid: Unsaid,
 }
 
 /// A deployment and its journal.
@@ -70,22 +71,33 @@ pub(super) struct OpenLink {
     pub(super) outbox: mpsc::Sender<v1::ToAgent>,
 }
 
-/// What is to be said once the facts are saved.
-#[derive(Default)]
-struct Unsaid {
-    /// Nodes whose orders changed: they are told everything they shall hold.
-    desired: BTreeSet<NodeName>,
-    /// Nodes that are asked for fresh evidence.
-    challenges: BTreeSet<NodeName>,
-    /// Answers to questions.
-    answers: Vec<Box<dyn FnOnce() + Send>>,
+/// Why the state that was saved cannot be taken up.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The bundle of a known release is missing or damaged: its manifest is the measure of every proof.
+    #[error(
+        "release {release} is known and cannot be read: without its manifest nothing can be proven. Restore 'artifacts' from a backup"
+    )]
+    Release {
+        /// The release.
+        release: ReleaseId,
+        /// What is wrong with its bundle.
+        #[source]
+        cause: ArtifactError,
+    },
+    /// A journal that does not begin with a plan.
+    #[error("the journal of deployment {deployment} does not begin with its plan: restore the store from a backup")]
+    Journal {
+        /// The deployment.
+        deployment: DeploymentId,
+    },
 }
 
 impl State {
     /// The state as it was saved.
     ///
     /// # Errors
-    /// When the bundle of a known release is missing or damaged: its manifest is the measure of every proof.
+    /// When the bundle of a known release, or the journal of a deployment, is not whole.
     pub fn restore(
         fleet: String,
         loaded: Loaded,
@@ -94,10 +106,12 @@ impl State {
         allowed: AllowList,
         sessions: Sessions,
         now: Timestamp,
-    ) -> Result<Self, ArtifactError> {
+    ) -> Result<Self, RestoreError> {
         let mut catalogue = Catalogue::default();
         for release in loaded.releases.values() {
-            let descriptor = artifacts.describe(&release.bundle)?;
+            let descriptor = artifacts
+                .describe(&release.bundle)
+                .map_err(|cause| RestoreError::Release { release: release.id.clone(), cause })?;
             let digest = super::releases::descriptor_digest(&descriptor);
             catalogue.add(release.id.clone(), Arc::new(descriptor), digest);
         }
@@ -105,7 +119,13 @@ impl State {
         for open in loaded.findings {
             ledger.restore(open);
         }
-        let journaled = |facts: Vec<Fact>| Deployment::replay(&facts).map(|deployment| Journaled { deployment, facts });
+        let mut deployments = BTreeMap::new();
+        for (id, facts) in loaded.journals {
+            let Some(deployment) = Deployment::replay(&facts) else {
+                return Err(RestoreError::Journal { deployment: id });
+            };
+            deployments.insert(id, Journaled { deployment, facts });
+        }
         Ok(Self {
             fleet,
             started_at: now,
@@ -117,7 +137,7 @@ impl State {
             tokens: loaded.tokens,
             book: loaded.book,
             generation: loaded.generation,
-            deployments: loaded.journals.into_iter().filter_map(|(id, facts)| Some((id, journaled(facts)?))).collect(),
+            deployments,
             ledger,
             ledger_lines: loaded.ledger_lines,
             seen: BTreeMap::new(),
@@ -128,84 +148,35 @@ impl State {
         })
     }
 
-    /// Takes one message in.
-    pub(super) fn take(&mut self, message: Message, now: Timestamp) {
-        match message {
-            Message::Connected { node, session, outbox, agent_version } => {
-                self.connected(node, OpenLink { session, outbox }, agent_version, now)
-            }
-            Message::Attested { node, session, attestation } => self.attested(&node, session, *attestation, now),
-            Message::Hinted { node, session } => self.hinted(&node, session, now),
-            Message::Lost { node, session } => self.lost(&node, session, now),
-            Message::Ask(ask) => self.answer(*ask, now),
-        }
-    }
-
+    /// Notes something to save; nothing that rests on it is said before it is.
     pub(super) fn save(&mut self, change: Change) {
         self.unsaved.push(change);
     }
 
+    /// Notes lines of the ledger to save, each with what is open of it now.
     pub(super) fn save_ledger(&mut self, entries: Vec<LedgerEntry>) {
         for entry in entries {
-            match &entry {
+            let key = match &entry {
                 LedgerEntry::Opened { finding, .. } => {
-                    tracing::warn!(node = %finding.key.node, kind = %finding.key.kind, what = %finding.key.what, found = %finding.found, "finding opened")
+                    tracing::warn!(node = %finding.key.node, kind = %finding.key.kind, what = %finding.key.what, found = %finding.found, "finding opened");
+                    &finding.key
                 }
-                LedgerEntry::Changed { .. } => {}
+                LedgerEntry::Changed { finding, .. } => &finding.key,
                 LedgerEntry::Closed { key, .. } => {
-                    tracing::info!(node = %key.node, kind = %key.kind, what = %key.what, "finding closed")
+                    tracing::info!(node = %key.node, kind = %key.kind, what = %key.what, "finding closed");
+                    key
                 }
-            }
+            };
+            let open = self.ledger.get(key).cloned();
             let index = self.ledger_lines;
             self.ledger_lines += 1;
-            self.save(Change::Ledger { entry, index });
+            self.save(Change::Ledger { entry, index, open });
         }
-    }
-
-    pub(super) fn say_desired(&mut self, node: &NodeName) {
-        self.unsaid.desired.insert(node.clone());
-        self.unsaid.challenges.insert(node.clone());
-    }
-
-    pub(super) fn challenge(&mut self, node: &NodeName) {
-        self.unsaid.challenges.insert(node.clone());
-    }
-
-    /// Answers once everything decided so far is saved.
-    pub(super) fn reply<T: Send + 'static>(&mut self, to: super::Reply<T>, answer: Result<T, super::Refusal>) {
-        // Whoever asked may have gone; then nobody needs the answer.
-        self.unsaid.answers.push(Box::new(move || drop(to.send(answer))));
     }
 
     /// What must be saved before anything is said.
     pub(super) fn changes(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.unsaved)
-    }
-
-    /// Says what was decided; the facts are saved.
-    pub(super) fn speak(&mut self) {
-        let unsaid = std::mem::take(&mut self.unsaid);
-        for node in &unsaid.desired {
-            let orders =
-                self.book.iter().filter(|((name, _), _)| name == node).map(|(_, order)| order.clone().into()).collect();
-            self.send(node, v1::to_agent::Message::Desired(v1::Desired { orders, permit_ms: self.permit.0 }));
-        }
-        for node in &unsaid.challenges {
-            self.send_challenge(node);
-        }
-        for answer in unsaid.answers {
-            answer();
-        }
-    }
-
-    /// A full outbox means an agent that does not read: its link is dropped, and it will dial again.
-    pub(super) fn send(&mut self, node: &NodeName, message: v1::to_agent::Message) {
-        let Some(seen) = self.seen.get_mut(node) else { return };
-        let Some(link) = &seen.link else { return };
-        if link.outbox.try_send(v1::ToAgent { message: Some(message) }).is_err() {
-            tracing::warn!(%node, "the agent does not read its stream: closing it");
-            seen.link = None;
-        }
     }
 
     /// What is known of a node's presence.
@@ -219,6 +190,31 @@ impl State {
             last_contact: seen.and_then(|seen| seen.last_contact),
             last_observation: seen.and_then(|seen| seen.last_observation),
         }
+    }
+
+    /// The deployments that are not over.
+    pub(super) fn running(&self) -> impl Iterator<Item = (&DeploymentId, &Journaled)> {
+        self.deployments.iter().filter(|(_, journaled)| journaled.deployment.outcome().is_none())
+    }
+
+    /// Everything a node shall hold.
+    pub(super) fn orders_of<'a>(&'a self, node: &'a NodeName) -> impl Iterator<Item = &'a Order> + 'a {
+        self.book.get(node).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// What a node shall hold of one service.
+    pub(super) fn order(&self, node: &NodeName, service: &ServiceName) -> Option<&Order> {
+        self.book.get(node)?.get(service)
+    }
+
+    /// Everything that all nodes shall hold.
+    pub(super) fn orders(&self) -> impl Iterator<Item = &Order> {
+        self.book.values().flat_map(BTreeMap::values)
+    }
+
+    /// What a node showed last of one service.
+    pub(super) fn evidence(&self, node: &NodeName, service: &ServiceName) -> Option<&ServiceEvidence> {
+        self.seen.get(node)?.latest.as_ref()?.services.iter().find(|evidence| evidence.service == *service)
     }
 
     /// The names of the nodes that a release is meant for: labels decide. A host without agent and without labels is

@@ -1,0 +1,110 @@
+//! Every question and who answers it. Nothing is decided here: a decision is another file's, and what is shown comes
+//! from the views.
+
+use fleet::Timestamp;
+use fleet::deployment::Kind;
+
+use super::ask::Ask;
+use super::state::State;
+
+impl State {
+    /// Answers one question.
+    pub(super) fn answer(&mut self, ask: Ask, now: Timestamp) {
+        match ask {
+            Ask::Version(you, to) => {
+                let version = self.version(you);
+                self.reply(to, Ok(version));
+            }
+            Ask::AddRelease(by, bundle, size, descriptor, to) => {
+                let answer = self.add_release(&by, bundle, size, *descriptor, now);
+                self.reply(to, answer);
+            }
+            Ask::ListReleases(service, to) => {
+                let releases = self.list_releases(&service);
+                self.reply(to, Ok(releases));
+            }
+            Ask::GetRelease(name, to) => {
+                let answer = self.get_release(&name);
+                self.reply(to, answer);
+            }
+            Ask::Settling(to) => {
+                let left = self.settling(now);
+                self.reply(to, Ok(left));
+            }
+            Ask::Plan(actor, request, to) => {
+                let answer = self.plan_view(&actor, &request, Kind::Rollout, now);
+                self.reply(to, answer);
+            }
+            Ask::Start(actor, request, to) => {
+                let answer = self.start(&actor, &request, Kind::Rollout, now);
+                let answer = answer.and_then(|id| self.deployment_view(&id, now));
+                self.reply(to, answer);
+            }
+            Ask::PlanRollback(actor, request, to) => {
+                let answer = self
+                    .rollback_request(request)
+                    .and_then(|request| self.plan_view(&actor, &request, Kind::Rollback, now));
+                self.reply(to, answer);
+            }
+            Ask::StartRollback(actor, request, to) => {
+                let answer = self
+                    .rollback_request(request)
+                    .and_then(|request| self.start(&actor, &request, Kind::Rollback, now))
+                    .and_then(|id| self.deployment_view(&id, now));
+                self.reply(to, answer);
+            }
+            Ask::Abort(actor, request, to) => {
+                let answer = self.abort(&actor, &request, now).and_then(|id| self.deployment_view(&id, now));
+                self.reply(to, answer);
+            }
+            Ask::GetDeployment(name, from, to) => {
+                let answer = self.get_deployment(&name, from, now);
+                self.reply(to, answer);
+            }
+            Ask::ListDeployments(service, limit, to) => {
+                let views = self.list_deployments(&service, limit, now);
+                self.reply(to, Ok(views));
+            }
+            Ask::Status(to) => {
+                let status = self.status(now);
+                self.reply(to, Ok(status));
+            }
+            Ask::Round(to) => {
+                self.ask_everyone();
+                self.reply(to, Ok(now));
+            }
+            Ask::Drift(request, to) => {
+                let report = self.drift_report(&request, now);
+                self.reply(to, Ok(report));
+            }
+            Ask::Proofs(service, since, to) => {
+                let proofs = self.proofs(&service, since, now);
+                self.reply(to, Ok(proofs));
+            }
+            Ask::ListNodes(to) => {
+                let nodes = self.nodes.keys().filter_map(|name| self.node_view(name, now)).collect();
+                self.reply(to, Ok(nodes));
+            }
+            Ask::GetNode(name, to) => {
+                let answer = self.get_node(&name, now);
+                self.reply(to, answer);
+            }
+            Ask::RemoveNode(by, name, reason, to) => {
+                let answer = self.remove_node(&by, &name, reason, now);
+                self.reply(to, answer);
+            }
+            Ask::ImportNodes(by, request, to) => {
+                let answer = self.import(&by, request);
+                self.reply(to, answer);
+            }
+            Ask::AddToken(record, to) => {
+                self.add_token(*record);
+                self.reply(to, Ok(()));
+            }
+            Ask::Join(wish, to) => {
+                let answer = self.join(*wish, now);
+                self.reply(to, answer);
+            }
+        }
+    }
+}
