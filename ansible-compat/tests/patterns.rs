@@ -1,20 +1,26 @@
 //! Host patterns against Ansible: the same questions, put to this crate and to `lib/ansible/inventory/manager.py`.
 //!
 //! Always with the answers of ansible-core 2.17.14 kept in `patterns/*.jsonl`; and with the real one when `ansible` is
-//! on PATH or in `$FLEET_ANSIBLE_VENV/bin`, then also on patterns nobody has seen before. To renew the kept answers,
-//! run with `FLEET_ANSIBLE_BLESS=1` and such an Ansible. What needs no Ansible is proved on generated patterns.
+//! on PATH or in `$FLEET_ANSIBLE_VENV/bin`, then also on more generated patterns. To renew the kept answers,
+//! run with `FLEET_ANSIBLE_BLESS=1` and such an Ansible.
+//! What needs no Ansible is proved in `pattern_properties.rs`.
 #![allow(clippy::unwrap_used)]
+
+#[path = "patterns/strategies.rs"]
+mod strategies;
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use ansible_compat::{Groups, HostPattern, Inventory, Members, Notice, PatternError, PatternReason, Source};
+use ansible_compat::{HostPattern, Inventory, Notice, PatternError, PatternReason, Source};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Value, json};
+
+use strategies::{address_like, likely_pattern};
 
 /// Patterns generated for the kept answers.
 const KEPT: usize = 160;
@@ -87,68 +93,6 @@ const BY_HAND: [&str; 62] = [
     "db:typo:!typo2",
     "*.example.com:&az_*",
 ];
-
-/// Patterns only cut into terms, with colons where addresses have them.
-fn address_like() -> impl Strategy<Value = String> {
-    let piece = prop::sample::select(vec![
-        ":",
-        ":",
-        "::",
-        "a",
-        "f0",
-        "fe80",
-        "12345",
-        "0",
-        "0:0:0:0:0:0:",
-        "ffff:",
-        "1.2.3.4",
-        "[1:3]",
-        "[a:c]",
-        "[0:f:2]",
-        "[",
-        "]",
-        "web",
-        "-",
-        "_",
-        ".",
-        "!",
-        "&",
-        "~",
-        "*",
-        " ",
-        "22",
-        ":22",
-        "é",
-        ",",
-    ]);
-    prop::collection::vec(piece, 1..9).prop_map(|pieces| pieces.concat())
-}
-
-/// One to five terms of the names in `fleet.inv` and of what looks like them.
-fn likely_pattern() -> impl Strategy<Value = String> {
-    let sign = prop::sample::select(vec!["", "", "", "", "&", "!", "!", "!!"]);
-    let name = prop_oneof![
-        4 => prop::sample::select(vec![
-            "all", "ungrouped", "web", "db", "same", "az", "az_a", "az_b", "site", "nobody", "typo", "w1", "db-a1",
-            "db-c2", "web03.a.example.com", "loose.example.com", "localhos?", "127.0.0.1", "fe80::1", "beta", "h1", "h2",
-        ]),
-        3 => prop::sample::select(vec![
-            "*", "w*", "web*", "*.example.com", "d?", "db-??", "az_[ab]", "az_[!a]", "[dw]*", "*e*", "w[1-2]x", "[]a]*", "web0[1",
-            "?*?b", "*-[a-b]*", "[^a]*",
-        ]),
-        2 => prop::sample::select(vec![
-            "~w", "~web0[1-3]", "~.*b", "~db-(a|b)\\d$", "~(?i)AZ", "~^s", "~[^w]", "~a{1}z_?", "~w+?\\.", "~(", "~)", "~[", "~*",
-            "~\\w+$", "~site|same", "~(?P<x>d)b",
-        ]),
-    ];
-    let subscript = prop::sample::select(vec![
-        "", "", "", "", "", "[0]", "[-1]", "[1:2]", "[1:]", "[0:0]", "[2:0]", "[3-4]", "[7]", "[-3]", "[5:2]", "[01]",
-        "[1:2:3]", "[-1:2]",
-    ]);
-    let term = (sign, name, subscript).prop_map(|(sign, name, subscript)| format!("{sign}{name}{subscript}"));
-    (prop::collection::vec(term, 1..6), prop::sample::select(vec![",", ":", ", ", " , "]))
-        .prop_map(|(terms, separator)| terms.join(separator))
-}
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
@@ -347,105 +291,6 @@ fn an_inventory_and_its_groups_answer_alike() {
             let Ok(pattern) = text.parse::<HostPattern>() else { continue };
             assert_eq!(pattern.select(&groups), pattern.select(&inventory), "{text}");
             assert_eq!(pattern.limit(&groups), pattern.limit(&inventory), "{text}");
-        }
-    }
-}
-
-fn any_groups() -> impl Strategy<Value = Groups> {
-    let hosts =
-        prop::sample::subsequence(vec!["w1", "db-a1", "web", "same", "::1", "a.b", "x", "grün", "!x", "w 1"], 0..=10);
-    let group = (prop::sample::select(vec!["web", "db", "same", "az", "x"]), any::<u16>());
-    (hosts, prop::collection::vec(group, 0..5)).prop_map(|(hosts, wanted)| {
-        let mut groups = Groups::new(hosts.iter().copied()).unwrap();
-        for (name, mask) in wanted {
-            let members: Vec<&str> =
-                hosts.iter().enumerate().filter(|(at, _)| mask >> at & 1 == 1).map(|(_, &host)| host).collect();
-            groups.add(name, members).unwrap();
-        }
-        groups
-    })
-}
-
-fn any_pattern() -> impl Strategy<Value = String> {
-    prop_oneof![3 => likely_pattern(), 1 => address_like(), 1 => "\\PC{0,12}", 1 => "~[\\[\\]()|?*+{}a-c0-2,\\\\^$.!&:-]{0,12}"]
-}
-
-/// The hosts, or none where the pattern is refused.
-fn selected<'a>(pattern: &str, from: &'a impl Members) -> Option<Vec<&'a str>> {
-    Some(pattern.parse::<HostPattern>().ok()?.select(from).ok()?.hosts)
-}
-
-fn set(hosts: Vec<&str>) -> BTreeSet<&str> {
-    hosts.into_iter().collect()
-}
-
-proptest! {
-    #![proptest_config(Config { cases: 2_000, failure_persistence: None, ..Config::default() })]
-
-    #[test]
-    fn hosts_are_known_and_come_once(groups in any_groups(), text in any_pattern()) {
-        let known: BTreeSet<&str> = groups.hosts().collect();
-        if let Ok(pattern) = text.parse::<HostPattern>()
-            && let Ok(selection) = pattern.select(&groups)
-        {
-            let once: BTreeSet<&str> = selection.hosts.iter().copied().collect();
-            prop_assert_eq!(once.len(), selection.hosts.len());
-            prop_assert!(once.is_subset(&known));
-            // Order is all a limit changes.
-            let limited = pattern.limit(&groups).unwrap();
-            prop_assert_eq!(once, set(limited.hosts.clone()));
-            prop_assert!(limited.hosts.is_sorted_by_key(|host| groups.hosts().position(|known| known == *host)));
-            prop_assert_eq!(limited.notices, selection.notices);
-        }
-    }
-
-    #[test]
-    fn refusals_have_a_way_out_and_fit_a_line(groups in any_groups(), text in any_pattern()) {
-        let told = text.parse::<HostPattern>().and_then(|pattern| pattern.select(&groups).map(drop));
-        if let Err(error) = told {
-            let line = error.to_string();
-            prop_assert!(line.contains("; ") && !line.contains('\n'), "{}", line);
-        }
-    }
-
-    #[test]
-    fn signs_are_set_operations(groups in any_groups(), one in likely_pattern(), other in likely_pattern()) {
-        let plain = |text: &str| text.split([',', ':']).next().unwrap().trim().trim_start_matches(['!', '&']).to_owned();
-        let (one, other) = (plain(&one), plain(&other));
-        let both = (selected(&format!("{one},"), &groups), selected(&format!("{other},"), &groups));
-        // A host named like a group is added by its name, but taken away as the group.
-        let hosts: BTreeSet<&str> = groups.hosts().collect();
-        if let (Some(a), Some(b)) = both
-            && !hosts.contains(other.as_str())
-            && !hosts.contains(format!("!{other}").as_str())
-        {
-            let (a, b) = (set(a), set(b));
-            prop_assert_eq!(set(selected(&format!("{one},{other}"), &groups).unwrap()), &a | &b);
-            prop_assert_eq!(set(selected(&format!("&{other},{one}"), &groups).unwrap()), &a & &b);
-            prop_assert_eq!(set(selected(&format!("!{other},{one}"), &groups).unwrap()), &a - &b);
-            prop_assert_eq!(set(selected(&format!("!{other},"), &groups).unwrap()), &hosts - &b);
-        }
-    }
-
-    #[test]
-    fn no_term_falls_silent(groups in any_groups(), text in likely_pattern()) {
-        if let Ok(pattern) = text.parse::<HostPattern>()
-            && let Ok(selection) = pattern.select(&groups)
-            && selection.hosts.is_empty()
-            && !text.contains(['!', '&'])
-            && groups.hosts().len() > 0
-        {
-            prop_assert!(!selection.notices.is_empty(), "{}", text);
-        }
-    }
-
-    #[test]
-    fn the_text_form_selects_the_same(groups in any_groups(), text in any_pattern()) {
-        if let Ok(pattern) = text.parse::<HostPattern>() {
-            let again: HostPattern = pattern.to_string().parse().unwrap();
-            prop_assert_eq!(again.to_string(), pattern.to_string());
-            let hosts = |pattern: &HostPattern| pattern.select(&groups).map(|s| s.hosts.join(" ")).map_err(|e| e.reason);
-            prop_assert_eq!(hosts(&again), hosts(&pattern));
         }
     }
 }

@@ -74,11 +74,10 @@ impl Dialect {
             match c {
                 '\\' => self.escape(InClass::No)?,
                 '[' => self.class()?,
-                '(' if self.peek() == Some('?') => {
-                    if self.group(at_start)? == Group::Flags {
-                        continue;
-                    }
-                }
+                '(' if self.peek() == Some('?') => match self.group(at_start)? {
+                    Group::Flags => continue,
+                    Group::Contents => {}
+                },
                 '*' | '+' | '?' | '{' => {
                     if was_repeated {
                         return no(
@@ -218,7 +217,6 @@ enum InClass {
 }
 
 /// What a `(?` opened: something to match, or only flags.
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Group {
     Contents,
     Flags,

@@ -62,7 +62,7 @@ pub enum GroupsError {
 /// Hosts in order and the groups they are in, children's hosts included.
 ///
 /// `all` and `ungrouped` are always there: `all` holds every host, `ungrouped` those that no added group holds. Whoever
-/// adds labels as groups therefore empties `ungrouped`, which is what Ansible's `constructed` plugin does too.
+/// adds labels as groups therefore takes their hosts out of `ungrouped`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Groups {
     hosts: Vec<String>,

@@ -93,6 +93,10 @@ fn a_host_of_exactly_that_name_comes_first() {
     assert_eq!(pattern("web[0:]").select(&groups).unwrap().hosts, ["x1", "x2"]);
     assert_eq!(pattern("all:!web").select(&groups).unwrap().hosts, ["web", "!x1"]);
     assert_eq!(pattern("x1,!x1").select(&groups).unwrap().hosts, ["x1", "!x1"]);
+    // A dot makes Ansible look among the hosts, too, even when a group has the name.
+    let mut dotted = Groups::new(["a.b", "x1", "x2"]).unwrap();
+    dotted.add("a.b", ["x1"]).unwrap();
+    assert_eq!(pattern("!a.b").select(&dotted).unwrap().hosts, ["x2"]);
 }
 
 #[test]
@@ -120,6 +124,9 @@ fn what_is_hardly_meant_is_told() {
     assert!(text.contains("character 3") && text.contains("matches `w9`"), "{text}");
     let error = selection.if_all_matched().unwrap_err();
     assert_eq!((error.term.as_str(), error.reason), ("typo*", PatternReason::Unmatched));
+
+    let selection = pattern("!n1,&n2,n3").select(&groups).unwrap();
+    assert_eq!(selection.unmatched().collect::<Vec<_>>(), ["n3", "&n2", "!n1"]);
 
     let selection = pattern("g[0-1],g[9:]").select(&groups).unwrap();
     assert_eq!(
