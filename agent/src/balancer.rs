@@ -1,6 +1,6 @@
 //! HAProxy's runtime API over TCP or a unix socket: out of rotation, open connections, back into rotation. An empty
 //! line is success, any other answer to a `set` is an error text without a code. That putting back is owed is recorded
-//! by `keeper` before anything is sent (F50).
+//! by `execute` before anything is sent (F50).
 
 use std::time::Duration;
 

@@ -32,7 +32,7 @@ impl FileError {
 /// Replaces `path` with `bytes`, readable by the agent alone; afterwards it survives a power loss.
 ///
 /// # Errors
-/// The file and the system's answer; the old content is then still there.
+/// The file and the system's answer; the old content is then still there, or, if only the last sync failed, the new one.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let (directory, temporary) = beside(path)?;
     let save = || -> io::Result<()> {

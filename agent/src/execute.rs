@@ -1,5 +1,5 @@
 //! Performing steps. Nothing is decided here but how to do one step and whether it worked; which steps, and what
-//! follows from a failure, is `plan`'s and `keeper`'s.
+//! follows from a failure, is `plan`'s and `attempt`'s. Waiting for the first answer is in `answer`.
 
 use std::time::Duration;
 
@@ -7,28 +7,20 @@ use fleet::evidence::{Health, Progress};
 use fleet::release::Descriptor;
 use fleet::{Digest, Hold, Millis, Order, ReleaseId};
 use tokio::sync::watch;
-use tokio::time::Instant;
 
+use crate::attempt::{Failure, Halt, Way};
 use crate::config::WhenUnreachable;
 use crate::environment;
 use crate::fetch;
 use crate::journal::Entry;
-use crate::keeper::{AgentState, Failure, Halt, Keeper, Way, Wish};
+use crate::keeper::{AgentState, Keeper, Wish};
 use crate::permit::Permission;
 use crate::plan::{self, Answer, Scene, Step, Supply, Traffic};
-use crate::platform::Launch;
-use crate::probe::{Answerer, Question, Respondent};
+use crate::platform::{Launch, Running};
+use crate::releases::Beside;
 use crate::service_log::{Cause, with_tail};
 use crate::switch;
 
-/// A process that is alive for so long after its start has got past the errors of the first moment: a bad argument,
-/// a port in use. Waited for only where it cannot be seen who answers; otherwise whoever else answers on the port
-/// would be taken for it.
-const ALIVE_WHEN_ASSUMED: Duration = Duration::from_millis(200);
-/// The same, where being alive is all that can be asked.
-const ALIVE_WHEN_NOT_PROBED: Duration = Duration::from_millis(500);
-/// The pause after the first bad answer; it doubles up to the probe's interval.
-const FIRST_PROBE_PAUSE: Duration = Duration::from_millis(20);
 /// Time to stop for a release whose descriptor is gone.
 const DEFAULT_STOP_TIMEOUT: Millis = Millis::from_secs(30);
 /// Between two tries to put this node back into the balancer.
@@ -59,7 +51,8 @@ impl Keeper {
 
     async fn scene(&self, wanted: &Hold, way: Way) -> Result<Scene, Halt> {
         let current = switch::current(self.releases.place()).map_err(Failure::at("switch"))?;
-        let running = self.record.running.as_ref().filter(|_| self.main_alive()).map(|running| running.release.clone());
+        let running = self.record.running.as_ref().filter(|running| self.main_alive() && !self.is_outdated(running));
+        let running = running.map(|running| running.release.clone());
         let supply = match wanted {
             Hold::Nothing => Supply::Absent,
             Hold::Release { release, bundle, size } => {
@@ -93,13 +86,24 @@ impl Keeper {
             }
             // It lay there for a while: what is made live, or ordered again, must be what was released (I1).
             let (releases, id) = (self.releases.clone(), release.clone());
-            if blocking("stage", move || releases.is_whole(&id, &descriptor.manifest)).await? {
+            let beside = match way {
+                Way::Forward => Beside::Refused,
+                // A core dump must not keep what should be running from running; as drift it shows in any case.
+                Way::Back | Way::Revive(_) => Beside::Tolerated,
+            };
+            if blocking("stage", move || releases.is_whole(&id, &descriptor.manifest, beside)).await? {
                 return Ok(Supply::Staged);
             }
             tracing::warn!(%release, "the unpacked release no longer matches its manifest; it is fetched again");
         }
         let fetched = std::fs::metadata(self.tools.layout.bundle(bundle)).is_ok_and(|found| found.len() == size);
         Ok(if fetched { Supply::Fetched } else { Supply::Absent })
+    }
+
+    /// Whether a process of this boot is older than the files of its release: it runs what lay there before.
+    fn is_outdated(&self, running: &Running) -> bool {
+        let activated = self.record.activated.as_ref().filter(|activated| activated.boot_id == running.boot_id);
+        activated.is_some_and(|activated| running.start_ticks < activated.ticks)
     }
 
     async fn perform(&mut self, order: &Order, step: &Step, way: Way) -> Result<(), Halt> {
@@ -126,6 +130,13 @@ impl Keeper {
 
     async fn stage(&mut self, step: &Step, way: Way, release: &ReleaseId, bundle: &Digest) -> Result<(), Halt> {
         self.intend(step, way)?;
+        if self.record.live.as_ref() == Some(release) {
+            // Its files change places with others under what runs: whatever was started before now is none of it, and
+            // that must be known to the successor of an agent that is killed before it stops what runs.
+            self.record.activated = Some(self.tools.now());
+            self.save_or(step, way)?;
+            self.publish();
+        }
         let (releases, id, digest, file) =
             (self.releases.clone(), release.clone(), *bundle, self.tools.layout.bundle(bundle));
         let staged = blocking("stage", move || releases.stage(&id, &file, &digest)).await?;
@@ -249,87 +260,6 @@ impl Keeper {
         Ok(())
     }
 
-    /// Waits until the service answers as its release says it should.
-    async fn probe(&mut self, order: &Order, step: &Step, way: Way) -> Result<(), Halt> {
-        let Some(running) = self.record.running.clone() else {
-            return Err(failed(step, "the main process has ended".to_owned()));
-        };
-        let descriptor = self
-            .describe(&running.release)
-            .ok_or_else(|| failed(step, format!("release {} is not on this node's disk", running.release)))?;
-        let answering = self.answering(&descriptor, step, way);
-        let supervisor = self.tools.supervisor.clone();
-        let gone = supervisor.gone(&running);
-        let answer = until_newer(self.wish.clone(), order, async {
-            tokio::select! {
-                biased;
-                () = gone => Err("the main process ended soon after its start".to_owned()),
-                answer = answering => answer,
-            }
-        })
-        .await?;
-        if let Err(reason) = answer {
-            self.tell_health(Health::Unhealthy { reason: reason.clone() });
-            return Err(failed(step, with_tail(reason, Some(&running), self.log.tail(self.log_from))));
-        }
-        self.record.answered = true;
-        self.tell_health(Health::Healthy);
-        self.save_or(step, way)
-    }
-
-    async fn answering(&self, descriptor: &Descriptor, step: &Step, way: Way) -> Result<(), String> {
-        let begun = Instant::now();
-        let Some(probe) = &descriptor.health else {
-            tokio::time::sleep(ALIVE_WHEN_NOT_PROBED).await;
-            return self.still_alive();
-        };
-        let environment = environment::environment(&descriptor.run, &self.tools.config.environment);
-        let question = Question::new(probe, &environment)?;
-        let Some(running) = &self.record.running else { return self.still_alive() };
-        let whom = Respondent { supervisor: &self.tools.supervisor, place: self.releases.place(), running };
-        let mut assumed = false;
-        let deadline = begun + probe.timeout.to_std();
-        let (mut tries, mut in_a_row) = (0u32, 0);
-        let mut eager = FIRST_PROBE_PAUSE;
-        loop {
-            let last = question.ask(&whom).await;
-            tries += 1;
-            match last {
-                Ok(answerer) => {
-                    in_a_row += 1;
-                    assumed |= answerer == Answerer::Assumed;
-                }
-                Err(reason) => {
-                    in_a_row = 0;
-                    self.tell_step(step, way, &format!("{reason}, try {tries}"));
-                    if Instant::now() >= deadline {
-                        return Err(format!("not healthy within {}, {tries} tries: {reason}", probe.timeout));
-                    }
-                }
-            }
-            if in_a_row >= probe.successes.max(1) {
-                if assumed {
-                    tokio::time::sleep_until(begun + ALIVE_WHEN_ASSUMED).await;
-                }
-                return self.still_alive();
-            }
-            if Instant::now() >= deadline {
-                return Err(format!(
-                    "not healthy within {}: {in_a_row} good answers in a row of {} wanted",
-                    probe.timeout, probe.successes
-                ));
-            }
-            // A service that has just been started answers soon or takes its time: asked often at first, then as told.
-            let pause = if in_a_row == 0 { eager.min(probe.interval.to_std()) } else { probe.interval.to_std() };
-            eager = eager.saturating_mul(2);
-            tokio::time::sleep(pause).await;
-        }
-    }
-
-    fn still_alive(&self) -> Result<(), String> {
-        if self.main_alive() { Ok(()) } else { Err("the main process ended soon after its start".to_owned()) }
-    }
-
     /// Puts the node back, for as long as it takes: a service that works and gets no traffic must not look done.
     async fn allow(&mut self, order: &Order, step: &Step, way: Way) -> Result<(), Halt> {
         let Some(balancer) = self.tools.balancer.clone() else { return Ok(()) };
@@ -393,7 +323,7 @@ impl Keeper {
         tolerate(entered.map_err(|error| error.to_string()), step, way)
     }
 
-    fn save_or(&self, step: &Step, way: Way) -> Result<(), Halt> {
+    pub(crate) fn save_or(&self, step: &Step, way: Way) -> Result<(), Halt> {
         tolerate(self.save().map_err(|error| error.to_string()), step, way)
     }
 
@@ -449,7 +379,7 @@ fn is_newer(wish: &Wish, order: &Order) -> bool {
 }
 
 /// Does `work` unless a newer order comes first.
-async fn until_newer<T>(
+pub(crate) async fn until_newer<T>(
     mut wish: watch::Receiver<Wish>,
     order: &Order,
     work: impl Future<Output = T>,
@@ -478,6 +408,6 @@ fn tolerate(result: Result<(), String>, step: &Step, way: Way) -> Result<(), Hal
     }
 }
 
-fn failed(step: &Step, reason: String) -> Halt {
+pub(crate) fn failed(step: &Step, reason: String) -> Halt {
     Halt::Failed(Failure { step: step.name(), reason })
 }

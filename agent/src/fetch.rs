@@ -144,6 +144,21 @@ pub fn forget(layout: &Layout, bundle: &Digest) {
     }
 }
 
+/// Removes every bundle but the `wanted`: what an agent was fetching when it was ended, for an order or a restart that
+/// nobody remembers, would lie there for ever. What is wrongly removed is only fetched again.
+pub fn sweep(layout: &Layout, wanted: &[Digest]) {
+    let keep: Vec<PathBuf> = wanted.iter().flat_map(|bundle| [layout.bundle(bundle), layout.partial(bundle)]).collect();
+    let entries = match std::fs::read_dir(layout.bundles()) {
+        Ok(entries) => entries,
+        Err(cause) => return tracing::warn!("{}", FileError::at("read", &layout.bundles())(cause)),
+    };
+    for path in entries.flatten().map(|entry| entry.path()).filter(|path| !keep.contains(path)) {
+        if let Err(error) = durable::remove(&path) {
+            tracing::warn!("{error}");
+        }
+    }
+}
+
 enum Interruption {
     Link(String),
     File(FileError),

@@ -1,33 +1,32 @@
 //! The keeper of one service: it takes one wish after another, carries it out or goes back, and otherwise keeps what
 //! is held running. One loop; everything it must not forget is in `record` and `journal`, so being killed at any
-//! moment is an ordinary event. The acts themselves are in `execute`, watching over what runs is in `supervise`.
+//! moment is an ordinary event. Taking up what a killed agent left is in `waking`, one order in `attempt`, single acts in
+//! `execute`, watching over what runs in `supervise`, and what is said of it in `telling`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fleet::evidence::{Health, Progress};
 use fleet::release::Descriptor;
-use fleet::{Digest, Generation, Hold, Order, ReleaseId};
-use sha2::Digest as _;
+use fleet::{Digest, Generation, Order, ReleaseId};
 use tokio::sync::watch;
-use tokio::time::Instant;
 
+use crate::attempt::Halt;
 use crate::backoff::Backoff;
 use crate::balancer::Haproxy;
-use crate::clock;
 use crate::config::Config;
 use crate::durable::FileError;
 use crate::environment::Rights;
 use crate::failpoint::{FailPoints, Interrupted};
-use crate::fetch::{self, Source};
-use crate::journal::{Direction, Entry, Journal};
+use crate::fetch::Source;
+use crate::journal::Journal;
 use crate::layout::Layout;
 use crate::permit::{Contact, Moment, Permission, Permit, may_start};
-use crate::plan::Step;
-use crate::platform::{Look, Observer, Running, Supervisor};
-use crate::record::{Outcome, Record, Settled};
+use crate::platform::{Observer, Running, Supervisor};
+use crate::record::Record;
 use crate::releases::{Known, Releases};
-use crate::service_log::{Cause, ServiceLog, Start};
-use crate::{supervise, switch};
+use crate::service_log::ServiceLog;
+use crate::supervise::{self, Pulse};
 
 /// Everything a keeper works with.
 #[derive(Clone)]
@@ -109,46 +108,8 @@ pub struct Live {
     pub digest: Digest,
 }
 
-/// Why work on an order did not come to its end.
-#[derive(Debug)]
-pub(crate) enum Halt {
-    /// A newer order is there, or the agent stops.
-    Superseded,
-    /// A fail point fired.
-    Interrupted,
-    /// A step failed.
-    Failed(Failure),
-}
-
-/// A step that failed, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Failure {
-    pub(crate) step: &'static str,
-    pub(crate) reason: String,
-}
-
-impl From<Interrupted> for Halt {
-    fn from(Interrupted: Interrupted) -> Self {
-        Self::Interrupted
-    }
-}
-
-impl Failure {
-    pub(crate) fn at(step: &'static str) -> impl Fn(FileError) -> Halt {
-        move |error| Halt::Failed(Self { step, reason: error.to_string() })
-    }
-}
-
-/// Which way a walk goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
-    /// To what the order says.
-    Forward,
-    /// To what was held before: whatever can be skipped is skipped rather than failed.
-    Back,
-    /// To what should be running already.
-    Revive(Cause),
-}
+/// Between a failure that nobody caught and the next try.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// The keeper of one service.
 pub struct Keeper {
@@ -169,19 +130,6 @@ pub struct Keeper {
     /// The order that everything said is about.
     pub(crate) at: Generation,
     pub(crate) pulse: Pulse,
-}
-
-/// What is remembered between two probes of one process.
-#[derive(Debug, Default)]
-pub(crate) struct Pulse {
-    /// The process.
-    pub(crate) of: Option<Running>,
-    /// Since when it is watched.
-    pub(crate) since: Option<Instant>,
-    /// When it is asked next.
-    pub(crate) next: Option<Instant>,
-    /// Bad answers in a row.
-    pub(crate) bad: u32,
 }
 
 impl Keeper {
@@ -253,10 +201,20 @@ impl Keeper {
             match end {
                 Ok(()) | Err(Halt::Superseded) => {}
                 Err(Halt::Interrupted) => return Err(Interrupted),
-                // Both catch their own failures; what is left is told and tried again with the next event.
+                // Both catch their own failures; should one be left, it is told and tried again, in no hurry.
                 Err(Halt::Failed(failure)) => {
-                    tracing::error!(service = %wish.order.service, step = failure.step, "{}", failure.reason)
+                    tracing::error!(service = %wish.order.service, step = failure.step, "{}", failure.reason);
+                    let _ = tokio::time::timeout(AFTER_FAILURE, self.wish.changed()).await;
                 }
+            }
+        }
+    }
+
+    fn note_permit(&mut self, wish: &Wish) {
+        if wish.permit.is_some() && wish.permit != self.record.permit {
+            self.record.permit.clone_from(&wish.permit);
+            if let Err(error) = self.save() {
+                tracing::warn!("{error}");
             }
         }
     }
@@ -272,244 +230,5 @@ impl Keeper {
 
     pub(crate) fn main_alive(&self) -> bool {
         self.record.running.as_ref().is_some_and(|running| self.tools.supervisor.is_running(running))
-    }
-
-    /// Says how far it is, always together with the order that this is about.
-    pub(crate) fn tell(&self, progress: Progress) {
-        self.status.send_if_modified(|status| {
-            let new = status.progress != progress || status.generation != self.at;
-            status.progress = progress;
-            status.generation = self.at;
-            new
-        });
-    }
-
-    pub(crate) fn tell_health(&self, health: Health) {
-        self.status.send_if_modified(|status| {
-            let new = status.health != health;
-            status.health = health;
-            new
-        });
-    }
-
-    /// Publishes what is on record.
-    pub(crate) fn publish(&self) {
-        let live = self.record.live.as_ref().and_then(|release| match &self.status.borrow().live {
-            Some(live) if live.release == *release => Some(live.clone()),
-            Some(_) | None => match self.releases.descriptor(release) {
-                Ok(found) => found.map(|descriptor| Live {
-                    release: release.clone(),
-                    digest: Digest(sha2::Sha256::digest(descriptor.to_json()).into()),
-                    descriptor: Arc::new(descriptor),
-                }),
-                Err(error) => {
-                    tracing::error!("{error}");
-                    None
-                }
-            },
-        });
-        self.status.send_modify(|status| {
-            status.running.clone_from(&self.record.running);
-            status.live = live;
-            status.activated.clone_from(&self.record.activated);
-        });
-    }
-
-    /// Publishes the digests of a release that has just been staged.
-    pub(crate) fn learn(&self) {
-        match self.releases.known() {
-            Ok(known) => self.status.send_modify(|status| {
-                status.known = known;
-                // What was staged may be what is live, put right: what it is, is read again.
-                status.live = None;
-            }),
-            Err(error) => tracing::error!("{error}"),
-        }
-        self.publish();
-    }
-
-    /// Notes a start in the log of starts.
-    pub(crate) fn note_start(&self, generation: Generation, running: &Running, cause: Cause) {
-        let start = Start {
-            time: clock::now_text(),
-            generation,
-            release: running.release.clone(),
-            pid: running.pid,
-            start_ticks: running.start_ticks,
-            cause,
-        };
-        if let Err(error) = self.log.note(&start) {
-            tracing::warn!("{error}");
-        }
-    }
-
-    /// Looks at the world after a start of the agent: which acts were done before it was ended?
-    fn wake(&mut self) -> Result<(), FileError> {
-        let service = self.releases.place().service.clone();
-        let generation = self.wish.borrow().order.generation;
-        if let Some(Step::Start { release }) = self.journal.open_step().cloned()
-            && !self.main_alive()
-            && let Some(found) = self.find_started(&release)
-        {
-            tracing::info!(%service, pid = found.pid, %release, "found the process that was started before the agent ended");
-            let cause = self.journal.attempt().map_or(Cause::Crash, |attempt| {
-                if attempt.direction == Direction::Forward { Cause::Order } else { Cause::Undo }
-            });
-            self.note_start(generation, &found, cause);
-            self.record.running = Some(found);
-            self.record.answered = false;
-        }
-        if self.main_alive() {
-            self.seen_alive = true;
-            tracing::info!(%service, pid = self.record.running.as_ref().map(|running| running.pid), "the service runs; it is left as it is");
-        } else {
-            self.record.running = None;
-            self.record.answered = false;
-        }
-        match switch::current(self.releases.place()) {
-            Ok(current) if current != self.record.live => {
-                let aims = self.journal.attempt().map(|attempt| [Some(&attempt.to), attempt.from.as_ref()]);
-                let ours = aims.into_iter().flatten().flatten().any(|hold| hold.release() == current.as_ref());
-                if ours || (self.journal.attempt().is_some() && current.is_none()) {
-                    // Switched, and ended before that was recorded. Nothing was started since then.
-                    self.record.live = current;
-                    self.record.activated = Some(self.tools.now());
-                } else {
-                    tracing::error!(%service, ?current, recorded = ?self.record.live, "`current` was changed by somebody else; it is left as it is and shows as drift");
-                }
-            }
-            Ok(_) => {}
-            Err(error) => tracing::error!(%service, "{error}"),
-        }
-        self.save()?;
-        self.publish();
-        Ok(())
-    }
-
-    /// The process that an interrupted start made: the oldest that carries the mark of this release. A stop comes
-    /// before every start, so whatever carries it was started by that very step.
-    fn find_started(&self, release: &ReleaseId) -> Option<Running> {
-        /// Ages come from /proc in ticks; between reading them and now a slow machine passes a few more.
-        const SLACK: u64 = 200;
-        let place = self.releases.place();
-        let known = Known::default();
-        let look = Look { place, held: None, running: None, known: &known, neighbours: &[], activated: None };
-        let seen = self.tools.observer.look(&look);
-        let now = self.tools.now();
-        let mut marked =
-            seen.inspect_err(|cause| tracing::error!("cannot look for a started process: {cause}")).ok()?.processes;
-        // A service that cleans its environment has lost the mark; what it executes and where it stands tell as well.
-        marked.retain(|process| {
-            [&process.marker, &process.executable.release, &process.cwd].into_iter().flatten().any(|its| its == release)
-        });
-        marked.sort_by_key(|process| std::cmp::Reverse(process.age));
-        marked.into_iter().find_map(|process| {
-            let about = now.ticks.saturating_sub(process.age.0 / 10);
-            let at = |start_ticks| Running {
-                pid: process.pid,
-                start_ticks,
-                boot_id: now.boot_id.clone(),
-                release: release.clone(),
-            };
-            (about.saturating_sub(SLACK)..=about + SLACK)
-                .map(at)
-                .find(|candidate| self.tools.supervisor.is_running(candidate))
-        })
-    }
-
-    fn note_permit(&mut self, wish: &Wish) {
-        if wish.permit.is_some() && wish.permit != self.record.permit {
-            self.record.permit.clone_from(&wish.permit);
-            if let Err(error) = self.save() {
-                tracing::warn!("{error}");
-            }
-        }
-    }
-
-    /// Carries an order out, or goes back to what was held.
-    async fn carry_out(&mut self, order: &Order) -> Result<(), Halt> {
-        self.tell(Progress::Working { step: "fetch".to_owned(), detail: "beginning".to_owned() });
-        let resumed = self.journal.attempt().filter(|attempt| attempt.generation == order.generation).cloned();
-        let direction = match resumed {
-            Some(attempt) => attempt.direction,
-            None => {
-                if let Some(Hold::Release { bundle, .. }) = self.journal.attempt().map(|attempt| &attempt.to)
-                    && !matches!(&order.hold, Hold::Release { bundle: wanted, .. } if wanted == bundle)
-                {
-                    fetch::forget(&self.tools.layout, bundle);
-                }
-                let begun = Entry::Begun {
-                    generation: order.generation,
-                    from: self.record.held.clone(),
-                    to: order.hold.clone(),
-                };
-                if let Err(error) = self.journal.append(&begun) {
-                    return self.settle(order, Outcome::Failed { step: "fetch".to_owned(), reason: error.to_string() });
-                }
-                Direction::Forward
-            }
-        };
-        tracing::info!(service = %order.service, generation = %order.generation, hold = %crate::orders::describe(&order.hold), ?direction, "carrying out an order");
-        match direction {
-            Direction::Back { step, reason } => self.go_back(order, step, reason).await,
-            Direction::Forward => match self.walk(order, &order.hold, Way::Forward).await {
-                Ok(()) => self.settle(order, Outcome::Held),
-                Err(Halt::Failed(Failure { step, reason })) => {
-                    tracing::error!(service = %order.service, generation = %order.generation, step, "the order failed: {reason}");
-                    if let Err(error) =
-                        self.journal.append(&Entry::TurnedBack { name: step.to_owned(), reason: reason.clone() })
-                    {
-                        tracing::error!("{error}");
-                    }
-                    self.tools.points.pass("turn.after")?;
-                    self.go_back(order, step.to_owned(), reason).await
-                }
-                Err(halt) => Err(halt),
-            },
-        }
-    }
-
-    async fn go_back(&mut self, order: &Order, step: String, reason: String) -> Result<(), Halt> {
-        let from = self.record.held.clone().unwrap_or(Hold::Nothing);
-        if from == order.hold {
-            // It is what was held already: there is nowhere to go back to, and starting it again would be a second try.
-            return self.settle(order, Outcome::Failed { step, reason });
-        }
-        let reason = match self.walk(order, &from, Way::Back).await {
-            Ok(()) => reason,
-            Err(Halt::Failed(second)) => {
-                let back = crate::orders::describe(&from);
-                tracing::error!(service = %order.service, step = second.step, "going back to {back} failed too: {}", second.reason);
-                format!("{reason}; and going back to {back} failed at {}: {}", second.step, second.reason)
-            }
-            Err(halt) => return Err(halt),
-        };
-        self.settle(order, Outcome::Failed { step, reason })
-    }
-
-    fn settle(&mut self, order: &Order, outcome: Outcome) -> Result<(), Halt> {
-        if outcome == Outcome::Held {
-            self.record.held = Some(order.hold.clone());
-        }
-        self.record.settled = Some(Settled { generation: order.generation, outcome });
-        // Saved before said. If it cannot be saved, memory still knows, and a restart would look again.
-        match self.save() {
-            Ok(()) => {
-                self.tools.points.pass("settle.recorded")?;
-                if let Err(error) = self.journal.clear() {
-                    tracing::warn!("{error}");
-                }
-            }
-            Err(error) => tracing::error!("{error}"),
-        }
-        if let Hold::Release { bundle, .. } = &order.hold {
-            fetch::forget(&self.tools.layout, bundle);
-        }
-        let held = self.record.held.as_ref().and_then(Hold::release).cloned();
-        let needed: Vec<&ReleaseId> =
-            self.record.live.iter().chain(held.iter()).collect::<std::collections::BTreeSet<_>>().into_iter().collect();
-        self.releases.prune(self.tools.config.keep_releases, &needed);
-        self.tools.points.pass("settle.after")?;
-        Ok(())
     }
 }

@@ -1,5 +1,5 @@
 //! Where the agent keeps what it must not forget, and the lock that makes it the only agent there.
-//! What the files say is left to `orders`, `record`, `journal` and `identity`.
+//! What the files say is left to `orders`, `record`, `journal` and `join`.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};

@@ -1,10 +1,13 @@
 //! The hand: the agent of one node. It holds what it is told and proves what it holds.
 //!
 //! From the outside in: `cli` and `agent` put it together; `link` speaks with the controller; `node` has a `keeper`
-//! for each service; a keeper plans (`plan`, pure), performs (`execute`) and watches (`supervise`), and forgets
-//! nothing (`orders`, `record`, `journal`). `platform` is the machine.
+//! for each service; a keeper takes up what was left (`waking`), carries an order out (`attempt`: `plan` is pure,
+//! `execute` performs, `answer` waits), watches (`supervise`) and says how it is (`telling`), and forgets nothing
+//! (`orders`, `record`, `journal`). `platform` is the machine.
 
 pub mod agent;
+mod answer;
+mod attempt;
 pub mod backoff;
 pub mod balancer;
 pub mod cli;
@@ -33,3 +36,5 @@ pub mod service_log;
 pub mod status;
 pub mod supervise;
 pub mod switch;
+mod telling;
+mod waking;

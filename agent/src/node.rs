@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use fleet::evidence::{Attestation, Progress, ServiceEvidence};
 use fleet::order::Reception;
-use fleet::{Generation, Millis, NodeName, Nonce, Order, ServiceName};
+use fleet::{Digest, Generation, Hold, Millis, NodeName, Nonce, Order, ServiceName};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::durable::FileError;
 use crate::failpoint::Interrupted;
+use crate::fetch;
 use crate::keeper::{AgentState, Keeper, Status, Tools, Wish};
 use crate::observe;
 use crate::orders::{OrderError, Orders};
@@ -24,6 +25,10 @@ use crate::permit::{Contact, Permit};
 const PATIENCE: Duration = Duration::from_secs(15);
 /// A statement during which the keeper went on is made again, so that it does not mix two moments; this often.
 const LOOKS: u32 = 3;
+
+/// What is said of a service whose keeper has come to an end by a fault of the agent.
+const KEEPER_ENDED: &str = "the agent's work on this service has ended by a fault of the agent; the controller's next \
+                            word begins it again, its log says more";
 
 /// Everything of one agent but its link.
 pub struct Node {
@@ -71,6 +76,14 @@ impl Node {
         });
         node.clone()
             .blocking(move |node| {
+                let orders = held.iter().filter_map(|(_, order)| order.as_ref().ok());
+                let wanted: Vec<Digest> = orders
+                    .filter_map(|order| match &order.hold {
+                        Hold::Release { bundle, .. } => Some(*bundle),
+                        Hold::Nothing => None,
+                    })
+                    .collect();
+                fetch::sweep(&node.tools.layout, &wanted);
                 for (service, order) in held {
                     match order {
                         Ok(order) => node.keep(order, None),
@@ -181,8 +194,8 @@ impl Node {
     /// Gives an order to the service's keeper, or a keeper to the service.
     fn keep(self: &Arc<Self>, order: Order, permit: Option<Permit>) {
         let mut kept = lock(&self.kept);
-        if let Some(Kept::Keeper { wish, work, .. }) = kept.get(&order.service)
-            && !work.is_finished()
+        if let Some(Kept::Keeper { wish, status, .. }) = kept.get(&order.service)
+            && !has_ended(status)
         {
             wish.send_modify(|wish| {
                 wish.order = order;
@@ -219,6 +232,8 @@ impl Node {
             while status.changed().await.is_ok() {
                 changes.send_modify(|count| *count += 1);
             }
+            // That it says no more is news as well.
+            changes.send_modify(|count| *count += 1);
         });
     }
 
@@ -231,6 +246,10 @@ impl Node {
         let grounds: Vec<(ServiceName, Ground)> = lock(&self.kept)
             .iter()
             .map(|(service, kept)| match kept {
+                // What it said last would stay true for ever; what is seen of the service is still stated.
+                Kept::Keeper { wish, status, .. } if has_ended(status) => {
+                    (service.clone(), Ground::Fenced(wish.borrow().order.generation, KEEPER_ENDED.to_owned()))
+                }
                 Kept::Keeper { wish, status, .. } => {
                     (service.clone(), Ground::Keeper(status.clone(), wish.borrow().order.generation))
                 }
@@ -328,6 +347,11 @@ impl Node {
     ) -> Option<T> {
         tokio::task::spawn_blocking(move || work(&self)).await.inspect_err(|stopped| tracing::error!("{stopped}")).ok()
     }
+}
+
+/// Whether the keeper that said this says nothing any more.
+fn has_ended(status: &watch::Receiver<Status>) -> bool {
+    status.has_changed().is_err()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

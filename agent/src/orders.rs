@@ -1,5 +1,5 @@
 //! Orders on disk before they are acted on: one file per service. Which order wins is `fleet::order`'s rule;
-//! carrying one out is `keeper`'s work.
+//! carrying one out is `attempt`'s work.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

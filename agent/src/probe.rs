@@ -1,5 +1,5 @@
 //! Asking a running service how it is, over HTTP on this machine, and making sure that it is the service that answers.
-//! How many answers make it healthy, and what follows from a bad one, is decided in `keeper`.
+//! How many answers make it healthy, and what follows from a bad one, is decided in `answer` and `supervise`.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

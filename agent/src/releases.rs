@@ -37,6 +37,15 @@ pub struct Releases {
     place: ServicePlace,
 }
 
+/// What is thought of files in a release's directory that its manifest does not name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beside {
+    /// The release is not whole with them: a program may read them.
+    Refused,
+    /// They are somebody else's concern.
+    Tolerated,
+}
+
 /// Why a release could not be put beside the one that runs. Nothing of it is left.
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
@@ -115,12 +124,16 @@ impl Releases {
     }
 
     /// Whether everything the manifest names is on the disk as it says. Blocking: it reads every file.
-    pub fn is_whole(&self, release: &ReleaseId, manifest: &Manifest) -> bool {
+    pub fn is_whole(&self, release: &ReleaseId, manifest: &Manifest, beside: Beside) -> bool {
         let root = self.place.release(release);
+        if beside == Beside::Refused && !holds_nothing_else(&root, manifest).unwrap_or(false) {
+            return false;
+        }
         manifest.entries().iter().all(|entry| {
             let path = root.join(entry.path.as_str());
             match &entry.kind {
-                EntryKind::Directory => std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()),
+                EntryKind::Directory => std::fs::symlink_metadata(&path)
+                    .is_ok_and(|found| found.is_dir() && found.permissions().mode() & 0o7777 == entry.mode),
                 EntryKind::Symlink { target } => {
                     std::fs::read_link(&path).is_ok_and(|found| found == Path::new(target))
                 }
@@ -245,6 +258,28 @@ impl Releases {
     fn descriptor_path(&self, release: &ReleaseId) -> PathBuf {
         self.descriptors().join(format!("{release}.json"))
     }
+}
+
+/// Whether a release's directory has only what its manifest names. Directories that it does not know are not entered,
+/// so the manifest bounds the depth.
+fn holds_nothing_else(root: &Path, manifest: &Manifest) -> io::Result<bool> {
+    let directories = manifest.directories();
+    let mut open = vec![String::new()];
+    while let Some(above) = open.pop() {
+        for entry in std::fs::read_dir(root.join(&above))? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { return Ok(false) };
+            let path = if above.is_empty() { name } else { format!("{above}/{name}") };
+            let is_directory = directories.contains(path.as_str());
+            if !is_directory && manifest.get(&path).is_none() {
+                return Ok(false);
+            }
+            if is_directory && entry.file_type()?.is_dir() {
+                open.push(path);
+            }
+        }
+    }
+    Ok(true)
 }
 
 fn remove_tree(path: &Path) -> Result<(), FileError> {

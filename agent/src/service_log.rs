@@ -1,5 +1,5 @@
 //! The files that a service's life leaves beside its releases: what it printed, and when it was started and why.
-//! Both are bounded: one earlier file is kept.
+//! Both are bounded: one earlier file is kept of each. Who asks for it, and when, is `execute` and `supervise`.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -13,6 +13,8 @@ use crate::platform::Running;
 
 /// At this size, in bytes, a log becomes the earlier one: two of them hold days of an ordinary service.
 const LARGEST: u64 = 16 << 20;
+/// The same for the log of starts, which is read at every start: some 8,000 of them.
+const LARGEST_STARTS: u64 = 1 << 20;
 /// Lines shown of what a service printed before it failed.
 const LINES: usize = 10;
 /// Bytes read to find them.
@@ -69,14 +71,41 @@ impl ServiceLog {
 
     /// Makes room before a start; returns the length of the log so far, where the new process's lines begin.
     pub fn rotate(&self) -> u64 {
-        for path in [self.output(), self.starts()] {
-            if length(&path) > LARGEST
+        for (path, largest) in [(self.output(), LARGEST), (self.starts(), LARGEST_STARTS)] {
+            if length(&path) > largest
                 && let Err(cause) = std::fs::rename(&path, path.with_extension("log.1"))
             {
                 tracing::warn!("cannot rotate {}: {cause}", path.display());
             }
         }
         length(&self.output())
+    }
+
+    /// Whether the output has outgrown its limit while the service runs.
+    pub fn is_oversized(&self) -> bool {
+        length(&self.output()) > LARGEST
+    }
+
+    /// Makes the end of the output the earlier file, and empties it. The service goes on writing to the same file, so
+    /// it cannot be renamed; what it prints between the two is lost. Blocking.
+    ///
+    /// # Errors
+    /// The file and the system's answer. If only the copy failed, the output is empty all the same: on a full disk its
+    /// space is wanted more than its lines.
+    pub fn cut(&self) -> Result<(), FileError> {
+        let (output, earlier) = (self.output(), self.output().with_extension("log.1"));
+        let copy = || -> io::Result<()> {
+            let mut file = File::open(&output)?;
+            file.seek(SeekFrom::Start(length(&output).saturating_sub(LARGEST)))?;
+            io::copy(&mut file.take(LARGEST), &mut File::create(&earlier)?).map(drop)
+        };
+        let copied = copy().map_err(FileError::at("keep the earlier lines in", &earlier));
+        if copied.is_err() {
+            let _ = std::fs::remove_file(&earlier);
+        }
+        let emptied = OpenOptions::new().write(true).open(&output).and_then(|file| file.set_len(0));
+        emptied.map_err(FileError::at("empty", &output))?;
+        copied
     }
 
     /// The last lines that were printed after `from`, without control characters.
@@ -160,6 +189,22 @@ mod tests {
         let tail = log.tail(from).unwrap();
         assert!(tail.starts_with("line 20\u{fffd}[31m\n") && tail.ends_with("line 29\u{fffd}[31m"), "{tail}");
         assert!(log.tail(1 << 40).is_none(), "a log that was cut has no such lines");
+    }
+
+    #[test]
+    fn what_is_cut_keeps_its_end_and_goes_on_at_the_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = ServiceLog::new(dir.path().to_owned());
+        let mut service = OpenOptions::new().append(true).create(true).open(log.output()).unwrap();
+        service.set_len(LARGEST).unwrap();
+        assert!(!log.is_oversized());
+        service.write_all(b"the last line\n").unwrap();
+        assert!(log.is_oversized());
+        log.cut().unwrap();
+        let earlier = std::fs::read(dir.path().join("service.log.1")).unwrap();
+        assert!(earlier.len() as u64 == LARGEST && earlier.ends_with(b"the last line\n"));
+        service.write_all(b"after\n").unwrap();
+        assert_eq!(std::fs::read(log.output()).unwrap(), b"after\n");
     }
 
     #[test]

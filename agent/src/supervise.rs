@@ -7,9 +7,10 @@ use fleet::evidence::{Health, Progress};
 use fleet::{Hold, Order};
 use tokio::time::Instant;
 
+use crate::attempt::{Halt, Way};
 use crate::backoff::Backoff;
 use crate::environment;
-use crate::keeper::{AgentState, Halt, Keeper, Pulse, Way, Wish};
+use crate::keeper::{AgentState, Keeper, Wish};
 use crate::permit::Permission;
 use crate::platform::Running;
 use crate::probe::{Question, Respondent};
@@ -28,6 +29,19 @@ const LONGEST_INTERVAL: Duration = Duration::from_secs(5);
 const BAD_ANSWERS: u32 = 2;
 /// How often a fenced service looks whether the fence is lifted, and tells the balancer again.
 const FENCE_TICK: Duration = Duration::from_secs(1);
+
+/// What is remembered between two probes of one process.
+#[derive(Debug, Default)]
+pub(crate) struct Pulse {
+    /// The process.
+    pub(crate) of: Option<Running>,
+    /// Since when it is watched.
+    pub(crate) since: Option<Instant>,
+    /// When it is asked next.
+    pub(crate) next: Option<Instant>,
+    /// Bad answers in a row.
+    pub(crate) bad: u32,
+}
 
 /// The pauses between restarts.
 pub(crate) fn crash_backoff() -> Backoff {
@@ -142,13 +156,16 @@ impl Keeper {
     }
 
     async fn walk_to_start(&mut self, order: &Order, wanted: &Hold, cause: Cause) -> Result<(), Halt> {
-        self.walk(order, wanted, Way::Revive(cause)).await?;
-        if self.journal.attempt().is_none()
+        let end = self.walk(order, wanted, Way::Revive(cause)).await;
+        // However it ended, nothing is under way now, and a service that ends again and again must not fill the disk.
+        // Only what a killed agent intended is kept: there its successor looks.
+        if !matches!(end, Err(Halt::Interrupted))
+            && self.journal.attempt().is_none()
             && let Err(error) = self.journal.clear()
         {
             tracing::warn!("{error}");
         }
-        Ok(())
+        end
     }
 
     /// The main process lives: ask how it is, pay what is owed, notice its end.
@@ -196,6 +213,7 @@ impl Keeper {
                 answer = asking => answer,
             };
             self.pulse.next = Some(Instant::now() + interval);
+            self.bound_log().await;
             match answer {
                 Ok(()) => {
                     self.pulse.bad = 0;
@@ -222,6 +240,20 @@ impl Keeper {
         }
         self.publish();
         Ok(())
+    }
+
+    /// A service that prints without end must not fill the disk (I12).
+    async fn bound_log(&mut self) {
+        if !self.log.is_oversized() {
+            return;
+        }
+        let log = self.log.clone();
+        match tokio::task::spawn_blocking(move || log.cut()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!("{error}"),
+            Err(stopped) => tracing::error!("{stopped}"),
+        }
+        self.log_from = 0;
     }
 
     /// Puts the node back into the balancer if that is owed: tried with every good answer until it is done (F50).

@@ -11,7 +11,7 @@ use fleet::ReleaseId;
 use crate::durable::{self, FileError};
 use crate::platform::ServicePlace;
 
-/// Where `current` points; None if there is no link.
+/// Where `current` points; None if there is no link, or one to a release that this agent did not make: it may be replaced.
 ///
 /// # Errors
 /// Something else than a link to a release: a directory that a person made, a link to elsewhere.
@@ -23,9 +23,11 @@ pub fn current(place: &ServicePlace) -> Result<Option<ReleaseId>, FileError> {
         Err(cause) => return Err(FileError::at("read the link", &path)(cause)),
     };
     let release = target.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<ReleaseId>().ok());
-    // Only links as this file makes them: one that leads to another place is nobody's release.
     match release {
-        Some(release) if target == link_target(&release) || target == place.release(&release) => Ok(Some(release)),
+        // Byte for byte as this file makes them, as the observer has it: what it calls no release must not be called
+        // live here, or no order would ever put it right.
+        Some(release) if target.as_os_str() == link_target(&release).as_os_str() => Ok(Some(release)),
+        Some(release) if target == link_target(&release) || target == place.release(&release) => Ok(None),
         Some(_) | None => {
             let reason = format!(
                 "it points to '{}', which is not a release of this service; remove it to go on",
@@ -91,6 +93,12 @@ mod tests {
         for target in ["/etc", "elsewhere/r-aaaaaaaaaaaa", "releases/../x"] {
             symlink(target, place.current()).unwrap();
             assert!(current(&place).unwrap_err().to_string().contains("current"));
+            std::fs::remove_file(place.current()).unwrap();
+        }
+        let absolute = place.release(&"r-aaaaaaaaaaaa".parse().unwrap());
+        for target in [absolute.to_str().unwrap(), "releases/r-aaaaaaaaaaaa/"] {
+            symlink(target, place.current()).unwrap();
+            assert_eq!((current(&place).unwrap(), place.live()), (None, None), "{target}");
             std::fs::remove_file(place.current()).unwrap();
         }
         std::fs::create_dir(place.current()).unwrap();

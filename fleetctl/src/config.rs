@@ -214,6 +214,17 @@ pub fn data_home() -> Result<PathBuf, Failure> {
     xdg("XDG_DATA_HOME", ".local/share")
 }
 
+/// Makes the directory of a file that shall be written, and tries whether anything can be written there.
+///
+/// # Errors
+/// 78 if not.
+pub fn can_be_written(path: &Path) -> Result<(), Failure> {
+    let cannot = || Failure::config(format!("cannot write {}", path.display()));
+    let dir = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    create_private_dir(dir).map_err(|e| cannot().caused_by(&e))?;
+    tempfile::tempfile_in(dir).map(drop).map_err(|e| cannot().caused_by(&e))
+}
+
 fn xdg(variable: &str, below_home: &str) -> Result<PathBuf, Failure> {
     // The XDG specification: a relative path is to be ignored.
     if let Some(dir) = std::env::var_os(variable).map(PathBuf::from).filter(|d| d.is_absolute()) {

@@ -4,7 +4,6 @@
 //! Each request has a connection of its own and no second try: what fails here would have failed for a user.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,7 +13,6 @@ use hyper::body::Bytes;
 use hyper::header::{self, HeaderMap};
 use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
-use serde::Serialize;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -38,26 +36,15 @@ const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// What to send and until when.
 #[derive(Debug)]
 pub struct Load<S> {
-    /// The address, `http://HOST:PORT/PATH`.
+    /// The address, `http://HOST:PORT/PATH`, of this machine only: a mistyped one must not put load on somebody else's
+    /// service.
     pub url: String,
     /// Requests per second of all workers together, 1 to [`MAX_RATE_PER_SECOND`].
     pub rate_per_second: u32,
     /// How many requests may be in flight at a time, 1 to [`MAX_WORKERS`].
     pub workers: u32,
-    /// Which addresses may get the load.
-    pub reach: Reach,
     /// The load ends when this does; requests in flight are finished and counted.
     pub stop: S,
-}
-
-/// Which addresses may get a load.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Reach {
-    /// Only this machine: a mistyped address must not put load on somebody else's service.
-    #[default]
-    Loopback,
-    /// Any address.
-    Anywhere,
 }
 
 /// Why a load was not started.
@@ -84,7 +71,7 @@ pub enum LoadError {
 }
 
 /// What came back. A response is ok when its status is 2xx or 3xx and its body arrived whole.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// Requests sent: `ok + failed`.
     pub sent: u64,
@@ -108,12 +95,12 @@ pub struct Report {
 /// requests are left out, not heaped up: at most one per worker is in flight.
 ///
 /// # Errors
-/// The URL is no `http` URL of an allowed address, or a number is out of range. Failed requests are no error: they are
+/// The URL is no `http` URL of this machine, or a number is out of range. Failed requests are no error: they are
 /// in the report.
 pub async fn run<S: Future<Output = ()>>(load: Load<S>) -> Result<Report, LoadError> {
     in_range("the rate per second", load.rate_per_second, MAX_RATE_PER_SECOND)?;
     in_range("the number of workers", load.workers, MAX_WORKERS)?;
-    let target = Target::find(&load.url, load.reach).await?;
+    let target = Target::find(&load.url).await?;
     let stop = watch::Sender::new(false);
     let period = Duration::from_secs(1) * load.workers / load.rate_per_second;
     let mut workers = JoinSet::new();
@@ -135,16 +122,6 @@ pub async fn run<S: Future<Output = ()>>(load: Load<S>) -> Result<Report, LoadEr
     Ok(tally.report())
 }
 
-impl fmt::Display for Report {
-    /// One line: `812 sent, 812 ok, 0 failed (1.0.0: 400, 2.0.0: 412)`.
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} sent, {} ok, {} failed", self.sent, self.ok, self.failed)?;
-        let versions: Vec<String> =
-            self.by_version.iter().map(|(version, count)| format!("{version}: {count}")).collect();
-        if versions.is_empty() { Ok(()) } else { write!(formatter, " ({})", versions.join(", ")) }
-    }
-}
-
 /// Where the requests go, resolved once.
 #[derive(Clone, Debug)]
 struct Target {
@@ -155,7 +132,7 @@ struct Target {
 }
 
 impl Target {
-    async fn find(url: &str, reach: Reach) -> Result<Target, LoadError> {
+    async fn find(url: &str) -> Result<Target, LoadError> {
         let refused = |why: String| LoadError::Url { url: url.to_owned(), why };
         let uri: Uri = url.parse().map_err(|error| refused(format!("{error}")))?;
         if uri.scheme_str() != Some("http") {
@@ -168,7 +145,7 @@ impl Target {
             .await
             .map_err(|error| refused(format!("its host cannot be resolved: {error}")))?;
         let address = addresses.next().ok_or_else(|| refused("its host has no address".to_owned()))?;
-        if reach == Reach::Loopback && !address.ip().is_loopback() {
+        if !address.ip().is_loopback() {
             return Err(refused(format!("{} is not an address of this machine (127.0.0.0/8 or ::1)", address.ip())));
         }
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
@@ -358,26 +335,11 @@ mod tests {
     use super::*;
 
     fn load(url: &str) -> Load<std::future::Ready<()>> {
-        Load {
-            url: url.to_owned(),
-            rate_per_second: 10,
-            workers: 1,
-            reach: Reach::default(),
-            stop: std::future::ready(()),
-        }
-    }
-
-    #[test]
-    fn the_report_is_one_line() {
-        let mut report = Report { sent: 812, ok: 812, ..Report::default() };
-        assert_eq!(report.to_string(), "812 sent, 812 ok, 0 failed");
-        report.by_version = BTreeMap::from([("2.0.0".to_owned(), 412), ("1.0.0".to_owned(), 400)]);
-        assert_eq!(report.to_string(), "812 sent, 812 ok, 0 failed (1.0.0: 400, 2.0.0: 412)");
-        assert_eq!(serde_json::to_value(&report).unwrap()["by_version"]["1.0.0"], 400);
+        Load { url: url.to_owned(), rate_per_second: 10, workers: 1, stop: std::future::ready(()) }
     }
 
     #[tokio::test]
-    async fn other_machines_are_refused_by_default() {
+    async fn other_machines_are_refused() {
         for (url, part) in [
             ("http://192.0.2.1:80/", "not an address of this machine"),
             ("https://127.0.0.1/", "http://"),

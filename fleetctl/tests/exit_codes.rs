@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use fleet_certs::{Authority, Identity, KeyAndCsr, Role};
+use fleet_certs::{Authority, Identity, JoinToken, KeyAndCsr, Role, TokenGrant};
 
 /// The program with a home of its own and nothing inherited that it listens to.
 fn fleetctl(home: &Path, arguments: &[&str]) -> Command {
@@ -75,6 +75,60 @@ fn an_unreachable_controller_is_69_and_drift_says_unknown() {
     let nagios = run(home.path(), &["drift", "--format", "nagios"]);
     assert_eq!(nagios.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&nagios.stdout).starts_with("FLEET DRIFT UNKNOWN - "));
+}
+
+#[test]
+fn contexts_are_documents_like_all_others() {
+    let home = tempfile::tempdir().unwrap();
+    context_without_controller(home.path());
+    let json = |arguments: &[&str]| -> serde_json::Value {
+        serde_json::from_slice(&run(home.path(), arguments).stdout).unwrap()
+    };
+    let shown = json(&["context", "show", "-o", "json"]);
+    assert_eq!((&shown["kind"], &shown["name"], &shown["current"]), (&"Context".into(), &"x".into(), &true.into()));
+    assert!(shown.as_object().unwrap().contains_key("serverName"), "{shown}");
+    assert_eq!(json(&["context", "list", "-o", "json"])["items"][0]["controller"], "127.0.0.1:1");
+}
+
+/// A token that works once must not be used up by a login that cannot keep what it gets.
+#[test]
+fn a_login_that_cannot_be_kept_asks_nobody() {
+    let home = tempfile::tempdir().unwrap();
+    let authority = Authority::create(&home.path().join("ca"), "test").unwrap();
+    let (secret, _) = JoinToken::mint(authority.ca_hash(), TokenGrant::once(Role::Operator, i64::MAX, "test")).unwrap();
+    let token = home.path().join("token");
+    std::fs::write(&token, secret.reveal()).unwrap();
+    // A file where a directory must be: no permission helps against that, also for root.
+    std::fs::write(home.path().join(".config"), "").unwrap();
+    let output =
+        run(home.path(), &["login", "127.0.0.1:1", "--name", "alice", "--token-file", token.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(78), "and not 69: nobody was dialled; {}", stderr(&output));
+}
+
+/// Nothing that is typed makes it panic, and nothing that makes no sense reads as an answer.
+#[test]
+fn hostile_words_are_usage() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+    let home = tempfile::tempdir().unwrap();
+    context_without_controller(home.path());
+    let lines: [&[&[u8]]; 9] = [
+        &[b"drift", b"n\xff1"],
+        &[b"deploy", b"\xff\xfe"],
+        &[b"--controller", b"", b"status"],
+        &[b"drift", b""],
+        &[b"drift", b"-s", b""],
+        &[b"--timeout", b"18446744073709551615ms", b"verify"],
+        &[b"history", b"-n", b"4294967296"],
+        &[b"drift", b"-w", b"1e999"],
+        &[b"deploy", b"--segments", b"1,,2"],
+    ];
+    for line in lines {
+        let mut command = fleetctl(home.path(), &[]);
+        let output = command.args(line.iter().map(|word| OsStr::from_bytes(word))).output().unwrap();
+        assert_eq!(output.status.code(), Some(64), "{line:?}: {}", stderr(&output));
+        assert!(stderr(&output).starts_with("error: ") && output.stdout.is_empty(), "{line:?}");
+    }
 }
 
 #[test]

@@ -53,17 +53,17 @@ impl Fleet {
 
     /// The controller's process.
     pub fn controller(&self) -> Option<Proc> {
-        Proc::all().find(|proc| proc.program() == "fleet-controller" && proc.speaks_of(&self.dir))
+        Proc::oldest(Proc::all().filter(|proc| proc.program() == "fleet-controller" && proc.speaks_of(&self.dir)))
     }
 
     /// The agent's process of a node.
     pub fn agent(&self, node: &str) -> Option<Proc> {
         let dir = self.node_dir(node);
-        Proc::all().find(|proc| {
+        Proc::oldest(Proc::all().filter(|proc| {
             proc.program() == "fleet-agent"
                 && proc.arguments().get(1).is_some_and(|word| word == "run")
                 && proc.speaks_of(&dir)
-        })
+        }))
     }
 
     /// Every process of a node but its agent: services and whoever watches over them.
@@ -141,23 +141,12 @@ impl Fleet {
             Some(node) => (self.agent(node)?, self.node_dir(node).join("agent.log")),
             None => (self.controller()?, self.dir.join("log/controller.log")),
         };
-        self.remember(name, proc, &log);
-        Some(proc)
-    }
-
-    fn remember(&self, name: &str, proc: Proc, log: &Path) {
-        let program = proc.executable();
-        // A rebuilt binary leaves the running one "(deleted)"; the new one has the same name.
-        let program = PathBuf::from(program.to_string_lossy().trim_end_matches(" (deleted)"));
-        let log = match proc.descriptor(2) {
-            path if path.is_file() => path,
-            _ => log.to_owned(),
-        };
-        let arguments = proc.arguments().split_off(1);
-        let start = Start { program, arguments, environment: proc.environment(), directory: proc.directory(), log };
         let mut starts = self.starts.lock().unwrap();
         // What a story has changed in the environment of one start must not be taken over into the next.
-        starts.entry(name.to_owned()).or_insert(start);
+        if !starts.contains_key(name) {
+            starts.insert(name.to_owned(), start_of(proc, &log)?);
+        }
+        Some(proc)
     }
 
     #[track_caller]
@@ -201,4 +190,18 @@ impl Fleet {
         let child = children.iter_mut().find(|child| child.id().cast_signed() == pid)?;
         child.try_wait().unwrap().map(crate::output::code)
     }
+}
+
+/// How a running process was started; None if it ended meanwhile: what /proc says of such a one is empty.
+fn start_of(proc: Proc, log: &Path) -> Option<Start> {
+    let program = proc.executable();
+    // A rebuilt binary leaves the running one "(deleted)"; the new one has the same name.
+    let program = PathBuf::from(program.to_string_lossy().trim_end_matches(" (deleted)"));
+    let log = match proc.descriptor(2) {
+        path if path.is_file() => path,
+        _ => log.to_owned(),
+    };
+    let arguments = proc.arguments().into_iter().skip(1).collect();
+    let start = Start { program, arguments, environment: proc.environment(), directory: proc.directory(), log };
+    proc.alive().then_some(start)
 }

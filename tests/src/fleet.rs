@@ -84,6 +84,14 @@ impl Fleet {
         fleet
     }
 
+    /// A fleet of `agents` nodes that all run version 1 of `hello`.
+    #[track_caller]
+    pub fn on_version_1(agents: u16) -> Fleet {
+        let fleet = Fleet::up(agents);
+        fleet.deploy(&Workspace::built().example("hello"), &["--segments", "1"]).expect(0);
+        fleet
+    }
+
     /// A folder and ports, and nothing started yet.
     pub fn planned(agents: u16) -> Fleet {
         Workspace::built();

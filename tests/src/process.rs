@@ -38,6 +38,11 @@ impl Proc {
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter_map(Proc::of)
     }
 
+    /// The oldest of some: what a program has just forked looks like the program itself until it executes something else.
+    pub fn oldest(some: impl Iterator<Item = Proc>) -> Option<Proc> {
+        some.min_by_key(|proc| (proc.start, proc.pid))
+    }
+
     /// Whether it still runs.
     pub fn alive(&self) -> bool {
         Proc::of(self.pid) == Some(*self)

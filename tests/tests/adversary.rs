@@ -3,10 +3,11 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use fleet_tests::releases::{self, sha256};
+use fleet_tests::strays::place;
 use fleet_tests::witness::get;
 use fleet_tests::workspace::Workspace;
 use fleet_tests::{Fleet, Output, Proc, Witness, ports, promised, until};
@@ -48,15 +49,6 @@ fn service(fleet: &Fleet, node: &str) -> Proc {
     until(&format!("the service of {node} runs"), || {
         fleet.services(node).into_iter().find(|proc| proc.program() == "hello")
     })
-}
-
-/// Copies a program and makes it executable; beside first, since what runs cannot be written to.
-fn place(from: &Path, to: &Path) {
-    fs::create_dir_all(to.parent().unwrap()).unwrap();
-    let beside = to.with_extension("new");
-    fs::copy(from, &beside).unwrap();
-    fs::set_permissions(&beside, fs::Permissions::from_mode(0o755)).unwrap();
-    fs::rename(&beside, to).unwrap();
 }
 
 /// The last deployment, as history keeps it.
@@ -194,6 +186,37 @@ fn a_limit_keeps_a_new_service_from_the_other_nodes() {
     agent_restarts(&fleet, "n2");
     never_reached(&fleet, &others);
     fleet.verify().expect(0);
+}
+
+#[test]
+fn a_limit_leaves_a_mixed_fleet_that_is_told() {
+    let fleet = Fleet::up(2);
+    fleet.deploy(&v1(), &["--segments", "1"]).expect(0);
+    let whole = fleet.drift().expect(0);
+    assert_eq!(whole.json()["mixed"], serde_json::json!([]), "{whole}");
+    fleet.ctl(["drift"]).expect(0).never_says("mixed");
+    fleet.deploy(&v2(), &["--limit", "n1"]).expect(0);
+    // Every node holds what it shall hold, so nothing has drifted; that they differ is said all the same.
+    let mixed = fleet.drift().expect(0);
+    assert_eq!(mixed.json()["mixed"], serde_json::json!(["hello"]), "{mixed}");
+    fleet.ctl(["drift"]).expect(0).says("note: hello is mixed");
+    fleet.ctl(["drift", "--format", "nagios"]).expect(0).says("note: hello is mixed");
+    fleet.ctl(["verify"]).expect(0).says("2.0.0").says("note: hello is mixed");
+    fleet.deploy(&v2(), &[]).expect(0);
+    fleet.ctl(["drift"]).expect(0).never_says("mixed");
+}
+
+/// A name with a typo in a crontab must not read as "nothing differs" for ever.
+#[test]
+fn a_report_about_what_nobody_knows_is_no_clean_report() {
+    let fleet = Fleet::up(1);
+    fleet.deploy(&v1(), &[]).expect(0);
+    fleet.ctl(["drift", "-s", "hello"]).expect(0);
+    for wrong in [&["drift", "-s", "helo"][..], &["drift", "n1", "n7"], &["drift", "n7"]] {
+        let output = fleet.ctl(wrong).expect(1).one_error().says("UNKNOWN: there is no");
+        output.says(wrong[wrong.len() - 1]);
+        fleet.ctl(wrong.iter().chain(&["--format", "nagios"])).expect(3).says("UNKNOWN - there is no");
+    }
 }
 
 #[test]

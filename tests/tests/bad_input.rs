@@ -11,13 +11,6 @@ use fleet_tests::workspace::Workspace;
 use fleet_tests::{Fleet, Witness, releases, wire};
 use tar::EntryType;
 
-/// A small fleet on version 1.
-fn on_version_1(agents: u16) -> Fleet {
-    let fleet = Fleet::up(agents);
-    fleet.deploy(&Workspace::built().example("hello"), &["--segments", "1"]).expect(0);
-    fleet
-}
-
 /// Every node still runs version 1, and nothing else was ever taken in.
 #[track_caller]
 fn untouched(fleet: &Fleet) {
@@ -30,7 +23,7 @@ fn untouched(fleet: &Fleet) {
 
 #[test]
 fn a_service_file_with_mistakes() {
-    let fleet = on_version_1(2);
+    let fleet = Fleet::on_version_1(2);
     let good = fs::read_to_string(Workspace::built().example("hello").join("fleet.yaml")).unwrap();
     let good: String = good.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
     assert!(good.lines().count() <= 8, "a small file: {good}");
@@ -79,7 +72,7 @@ fn a_service_file_with_mistakes() {
 /// Every hostile archive twice: with an honest manifest that does not know the entry, and with one that names it.
 #[test]
 fn hostile_archives() {
-    let fleet = on_version_1(2);
+    let fleet = Fleet::on_version_1(2);
     let witness = Witness::on(fleet.port_base);
     let folder = fleet.folder();
     let bait = folder.join("escaped");
@@ -177,7 +170,7 @@ fn hostile_archives() {
 
 #[test]
 fn a_bundle_that_is_damaged_or_another() {
-    let fleet = on_version_1(2);
+    let fleet = Fleet::on_version_1(2);
     let path = archive::write(
         &fleet.folder().join("x.fleet.tar.zst"),
         archive::descriptor(&archive::honest_manifest()).as_bytes(),

@@ -11,16 +11,9 @@ use fleet_tests::witness::{get, nothing_lost};
 use fleet_tests::workspace::Workspace;
 use fleet_tests::{Fleet, Witness, until};
 
-/// A small fleet on version 1.
-fn on_version_1(agents: u16) -> Fleet {
-    let fleet = Fleet::up(agents);
-    fleet.deploy(&Workspace::built().example("hello"), &["--segments", "1"]).expect(0);
-    fleet
-}
-
 #[test]
 fn an_artifact_that_rotted_on_the_controller() {
-    let fleet = on_version_1(2);
+    let fleet = Fleet::on_version_1(2);
     fleet.ctl(["releases".as_ref(), "create".as_ref(), Workspace::built().example("hello-2").as_os_str()]).expect(0);
     let mut files = Vec::new();
     walk(&fleet.dir.join("controller"), &mut files);
@@ -111,7 +104,7 @@ fn stop_all(fleet: &Fleet) {
 
 #[test]
 fn a_store_that_was_cut() {
-    let fleet = on_version_1(2);
+    let fleet = Fleet::on_version_1(2);
     for version in ["1.1.0", "1.2.0", "1.3.0"] {
         fleet.deploy(&fleet.release("hello-v1", version), &["--segments", "1"]).expect(0);
     }

@@ -21,21 +21,23 @@ fn every_ending_has_its_code() {
     fleet.deploy(&v1, &["--segments", "2"]).expect(0);
     assert_eq!(changes(&v1), 0, "nothing would change");
 
-    // Ctrl-C leaves; the deployment goes on.
+    // Ctrl-C leaves, and says so (a program that the signal kills has the same code); the deployment goes on.
     let mut stream = fleet.deploy_stream(&v2, &["--segments", "2", "--bake", "3s"]);
     let id = stream.until_fact("node-proven")["deployment"].as_str().unwrap().to_owned();
     Proc::of(stream.pid()).unwrap().signal(Signal::SIGINT);
-    stream.finish().expect(130);
-    // One at a time; the second caller is told who is at work.
-    fleet.deploy(&v1, &[]).expect(75).one_error().says(&id);
-    // A wait that runs out says so, and the deployment goes on.
-    fleet.ctl(["wait", &id, "--timeout", "10ms"]).expect(6).never_says("converged");
+    stream.finish().expect(130).says("goes on");
     fleet.ctl(["wait", &id]).expect(0);
     assert_eq!(versions(&fleet), ["2.0.0", "2.0.0"]);
 
-    // A person ends it.
-    let mut stream = fleet.deploy_stream(&v1, &["--segments", "2", "--bake", "60s"]);
+    // While one deployment bakes, for longer than any of this takes: one at a time, and the second caller is told who is
+    // at work.
+    let mut stream = fleet.deploy_stream(&v1, &["--segments", "2", "--bake", "300s"]);
     let id = stream.until_fact("segment-proven")["deployment"].as_str().unwrap().to_owned();
+    fleet.deploy(&v1, &[]).expect(75).one_error().says(&id);
+    fleet.ctl(["rollback", "hello", "--yes"]).expect(75).one_error().says(&id);
+    fleet.ctl(["rollback", "hello", "--dry-run"]).expect(1).one_error().says(&id);
+    // A wait that runs out says so, and the deployment goes on until a person ends it.
+    fleet.ctl(["wait", &id, "--timeout", "10ms"]).expect(6).never_says("converged");
     fleet.ctl(["abort", &id]);
     let ended = stream.finish().expect(5);
     assert!(!ended.stdout.contains("\"outcome\":\"converged"), "{ended}");

@@ -73,7 +73,7 @@ fn a_token_is_good_once_and_in_time_and_whole() {
         .as_str()
         .unwrap()
         .to_owned();
-    until("the token has expired", || (now().as_str() > &expires[..19]).then_some(()));
+    until("the token has expired", || (a_second_ago().as_str() > &expires[..19]).then_some(()));
     refused("an expired token", join(&fleet, &short, "later"));
     assert_eq!(nodes().lines().count(), 2, "{}", nodes());
     // The name of a node that was removed is free again, with another token.
@@ -114,9 +114,9 @@ fn many_join_at_once() {
     assert_eq!(fleet.ctl(["nodes", "list", "-o", "name"]).expect(0).stdout.lines().count(), 1 + AT_ONCE + 1);
 }
 
-/// The time in RFC 3339, to the second, in UTC: to be compared as text. One second later than now, so that "later" holds
-/// for the whole second.
-fn now() -> String {
+/// The time one second ago in RFC 3339, to the second, in UTC: to be compared as text. What lies before it is over,
+/// whatever its fraction of a second.
+fn a_second_ago() -> String {
     let output =
         std::process::Command::new("date").args(["-u", "-d", "1 second ago", "+%Y-%m-%dT%H:%M:%S"]).output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()

@@ -3,19 +3,12 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use fleet_tests::strays::place;
 use fleet_tests::witness::get;
 use fleet_tests::workspace::Workspace;
 use fleet_tests::{Fleet, Output, Proc, Witness, disk, ports, promised, until};
-
-/// A fleet on version 1.
-fn on_version_1(agents: u16) -> Fleet {
-    let fleet = Fleet::up(agents);
-    fleet.deploy(&Workspace::built().example("hello"), &["--segments", "1"]).expect(0);
-    fleet
-}
 
 fn v2() -> PathBuf {
     Workspace::built().example("hello-2")
@@ -42,7 +35,7 @@ fn never_converged(fleet: &Fleet, output: &Output, node: &str) -> String {
 
 #[test]
 fn the_server_that_was_missed() {
-    let fleet = on_version_1(8);
+    let fleet = Fleet::on_version_1(8);
     fleet.power_off("n3");
     fleet.until_state("n3", "unreachable");
 
@@ -72,7 +65,7 @@ fn the_server_that_was_missed() {
 
 #[test]
 fn an_agent_that_died_while_its_service_goes_on() {
-    let fleet = on_version_1(4);
+    let fleet = Fleet::on_version_1(4);
     fleet.kill_agent("n2");
     fleet.until_state("n2", "unreachable");
     let output = fleet.deploy(&v2(), &["--segments", "2", "--absent-grace", "3s"]).expect(4);
@@ -126,14 +119,9 @@ fn deploy_around(fleet: &Fleet, node: &str, stray: Proc) {
     promised("the report is clean again", || (fleet.drift().code == 0).then_some(()));
 }
 
-fn place(from: &Path, to: &Path) {
-    fs::copy(from, to).unwrap();
-    fs::set_permissions(to, fs::Permissions::from_mode(0o755)).unwrap();
-}
-
 #[test]
 fn an_old_process_under_a_name_that_was_renamed_over() {
-    let fleet = on_version_1(4);
+    let fleet = Fleet::on_version_1(4);
     let node = last_node(&fleet);
     let current = fleet.current(&node, "hello");
     let side = current.join("bin/side");
@@ -141,16 +129,14 @@ fn an_old_process_under_a_name_that_was_renamed_over() {
     let port = ports::range(1).to_string();
     let stray = fleet.by_hand(&side, &["--port", &port], &current);
     // Now the path hashes new, and the process is old.
-    let new = current.join("bin/.side");
-    place(&v2().join("bin/hello"), &new);
-    fs::rename(&new, &side).unwrap();
+    place(&v2().join("bin/hello"), &side);
     assert!(stray.executable().to_string_lossy().ends_with(" (deleted)"));
     deploy_around(&fleet, &node, stray);
 }
 
 #[test]
 fn an_old_process_behind_a_symlink_that_was_switched() {
-    let fleet = on_version_1(4);
+    let fleet = Fleet::on_version_1(4);
     let node = last_node(&fleet);
     let old = fleet.current(&node, "hello");
     let port = ports::range(1).to_string();
@@ -161,7 +147,7 @@ fn an_old_process_behind_a_symlink_that_was_switched() {
 
 #[test]
 fn an_orphan_worker_of_the_old_release() {
-    let fleet = on_version_1(4);
+    let fleet = Fleet::on_version_1(4);
     let node = last_node(&fleet);
     let old = fleet.current(&node, "hello");
     let stray = fleet.by_hand(&old.join("bin/hello"), &["--worker"], Path::new("/"));
@@ -170,7 +156,9 @@ fn an_orphan_worker_of_the_old_release() {
 
 #[test]
 fn an_old_interpreter_whose_script_is_neither_mapped_nor_open() {
-    let python = Output::of(std::process::Command::new("sh").args(["-c", "command -v python3 || true"]));
+    // The interpreter itself, and not a script that finds it.
+    let ask = "command -v python3 >/dev/null && python3 -c 'import sys; print(sys.executable)'";
+    let python = Output::of(std::process::Command::new("sh").args(["-c", ask]));
     let python = PathBuf::from(python.stdout.trim());
     if !python.is_absolute() {
         return disk::skip("an old interpreter", "no python3 on this machine");
@@ -188,18 +176,8 @@ fn an_old_interpreter_whose_script_is_neither_mapped_nor_open() {
     // What a shell left behind: the interpreter lies outside, the script is read and closed; its place is all there is.
     let old = fleet.current("n2", "hello-python");
     let port = ports::range(1).to_string();
-    let script = r#"cd "$1" && shift && setsid env -i "$@" </dev/null >/dev/null 2>&1 & echo $!"#;
-    let started = Output::of(
-        std::process::Command::new("/bin/sh")
-            .args(["-c", script, "sh"])
-            .arg(&old)
-            .arg(&python)
-            .args(["app.py", "--port", &port]),
-    );
-    let stray = until("the old script serves", || {
-        get(port.parse().unwrap(), "/").ok()?;
-        Proc::of(started.stdout.trim().parse().unwrap())
-    });
+    let stray = fleet.by_hand(&python, &["app.py", "--port", &port], &old);
+    until("the old script serves", || get(port.parse().unwrap(), "/").ok());
     assert_eq!(stray.directory(), old);
     let output = fleet.deploy(&next, &["--segments", "1", "--no-rollback"]).expect(4);
     never_converged(&fleet, &output, "n2");
@@ -210,7 +188,7 @@ fn an_old_interpreter_whose_script_is_neither_mapped_nor_open() {
 
 #[test]
 fn an_orphan_worker_makes_a_deployment_turn_back() {
-    let fleet = on_version_1(4);
+    let fleet = Fleet::on_version_1(4);
     let node = last_node(&fleet);
     let stray = fleet.by_hand(&fleet.current(&node, "hello").join("bin/hello"), &["--worker"], Path::new("/"));
     let output = fleet.deploy(&v2(), &["--segments", "2"]);
@@ -227,7 +205,7 @@ fn an_orphan_worker_makes_a_deployment_turn_back() {
 
 #[test]
 fn an_expected_host_without_an_agent() {
-    let fleet = on_version_1(8);
+    let fleet = Fleet::on_version_1(8);
     let list = fleet.folder().join("names");
     fs::write(&list, "# the data centre's list\nn1\nn2\nn3\nn4\nn5\nn6\nn7\nn8\nn9\n").unwrap();
     let import = fleet

@@ -107,8 +107,6 @@ fn drift_is_found(fleet: &Fleet) {
     fs::set_permissions(&changed, fs::Permissions::from_mode(0o755)).unwrap();
     fs::rename(&changed, binary("n3")).unwrap();
     fs::set_permissions(binary("n4"), fs::Permissions::from_mode(0o777)).unwrap();
-    let aside = fleet.folder().join("aside");
-    fs::copy(binary("n5"), &aside).unwrap();
     fs::remove_file(binary("n5")).unwrap();
 
     for (node, kind, what) in [

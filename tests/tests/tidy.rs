@@ -172,6 +172,33 @@ fn no_file_is_more_than_one_can_hold_in_the_head() {
     }
 }
 
+/// A document that names a place which is not there is believed until somebody looks.
+#[test]
+fn what_the_documents_name_is_there() {
+    let (mut files, mut missing, mut named) =
+        (vec![root().join("README.md"), root().join("examples/README.md")], vec![], 0);
+    for folder in ["docs", "docs/decisions"] {
+        files.extend(fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path()));
+    }
+    for file in files.iter().filter(|file| file.extension().is_some_and(|ending| ending == "md")) {
+        let text = fs::read_to_string(file).unwrap();
+        let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || "/_.-".contains(c)));
+        // `agent/src/orders` is a file or a folder; `controller/src/api/access` may end a sentence.
+        for word in words.map(|word| word.trim_end_matches('.')) {
+            let Some((room, rest)) = word.split_once('/') else { continue };
+            if !(OURS.contains(&room) && (rest.starts_with("src") || rest.starts_with("tests"))) {
+                continue;
+            }
+            named += 1;
+            if !root().join(word).exists() && !root().join(format!("{word}.rs")).exists() {
+                missing.push(format!("{} names {word}", file.display()));
+            }
+        }
+    }
+    assert!(named > 30, "only {named} places were recognised");
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+}
+
 /// Work that is not done must not look done.
 #[test]
 fn nothing_is_left_for_later() {

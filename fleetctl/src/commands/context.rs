@@ -5,7 +5,7 @@ use fleet::outcome::exit;
 use super::session::Session;
 use crate::config::{self, ConfigFile};
 use crate::failure::Failure;
-use crate::output::documents::document;
+use crate::output::documents::{Context, Items, document};
 use crate::output::format::Format;
 use crate::output::table::Columns;
 
@@ -44,7 +44,10 @@ pub(super) fn run(session: &Session, verb: Verb) -> Result<u8, Failure> {
         Verb::List => {
             let format = session.format(&[Format::Table, Format::Json, Format::Name], "context list")?;
             match format {
-                Format::Json => session.screen.out(&document("ContextList", &file)),
+                Format::Json => {
+                    let items = file.contexts.iter().map(|(name, context)| Context::of(&file, name, context)).collect();
+                    session.screen.out(&document("ContextList", Items { items }));
+                }
                 Format::Name => session.screen.out(&file.contexts.keys().map(|n| format!("{n}\n")).collect::<String>()),
                 _ => session.screen.out(&table(&file)),
             }
@@ -65,7 +68,7 @@ pub(super) fn run(session: &Session, verb: Verb) -> Result<u8, Failure> {
                 .ok_or_else(|| file.unknown_context(""))?;
             let context = file.contexts.get(&name).ok_or_else(|| file.unknown_context(&name))?;
             match format {
-                Format::Json => session.screen.out(&document("Context", context)),
+                Format::Json => session.screen.out(&document("Context", Context::of(&file, &name, context))),
                 _ => {
                     let mut rows = Columns::new(&[]);
                     let server_name = context.server_name.clone().unwrap_or_default();

@@ -9,15 +9,17 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::dev_break::Kind;
 use super::session::Session;
+use crate::balancer::ConfigError;
 use crate::config::{self, ConfigFile, Confirm, Context};
 use crate::dev::process::PidFile;
 use crate::dev::{Layout, Shape, agents, breakage, down, up};
 use crate::failure::Failure;
-use crate::load::{Load, Reach};
+use crate::load::Load;
 use crate::output::documents::{LoadReport, document};
 use crate::output::format::Format;
 use crate::output::screen::Accent;
 use crate::output::table::Columns;
+use crate::output::text::count;
 
 /// The context that `dev up` makes.
 const CONTEXT: &str = "dev";
@@ -127,7 +129,7 @@ pub enum Verb {
     /// Run the balancer of a development fleet in the foreground; 'dev up' does this by itself
     #[command(after_help = "Examples:
   fleetctl dev balancer --config ~/.local/share/fleet/dev/balancer.toml
-  fleetctl dev balancer --config balancer.toml       # SIGHUP reads the file again, SIGTERM stops")]
+  fleetctl dev balancer --config balancer.toml     # SIGHUP reads the file again, SIGTERM stops")]
     Balancer {
         /// Its configuration
         #[arg(long, value_name = "FILE")]
@@ -181,9 +183,13 @@ pub(super) async fn run(session: &Session, verb: Verb) -> Result<u8, Failure> {
             load(session, url, rate, workers, duration).await
         }
         Verb::Balancer { config } => {
-            crate::balancer::run(&config)
-                .await
-                .map_err(|error| Failure::failed("the balancer ended").because(format!("{error:#}")))?;
+            crate::balancer::run(&config).await.map_err(|error| {
+                let failure = match error.downcast_ref::<ConfigError>() {
+                    Some(_) => Failure::config("the balancer cannot start"),
+                    None => Failure::failed("the balancer ended"),
+                };
+                failure.caused_by(error.as_ref())
+            })?;
             Ok(exit::OK)
         }
     }
@@ -253,7 +259,11 @@ fn lower(session: &Session, layout: &Layout, purge: bool) -> Result<u8, Failure>
     }
     let lock = layout.lock()?;
     let stopped = down::all(layout)?;
-    session.screen.say(&format!("stopped {} programs and {} service processes", stopped.programs, stopped.services));
+    session.screen.say(&format!(
+        "stopped {} and {}",
+        count(stopped.programs, "program"),
+        count(stopped.services, "service process")
+    ));
     if purge {
         drop(lock);
         fleet_bundle::remove_tree(layout.root())
@@ -361,7 +371,7 @@ async fn load(
         };
         tokio::select! { () = over => {}, _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
     };
-    let load = Load { url: url.clone(), rate_per_second: rate, workers, reach: Reach::Loopback, stop };
+    let load = Load { url: url.clone(), rate_per_second: rate, workers, stop };
     let report = crate::load::run(load).await.map_err(|e| Failure::usage(e.to_string()))?;
     let code = if report.failed == 0 && report.sent > 0 { exit::OK } else { exit::FAILED };
     if format == Format::Json {

@@ -1,17 +1,18 @@
 //! `fleetctl drift`: where the fleet differs from what is desired. A report that cannot be made, or is too old, is an
 //! alarm: it says UNKNOWN and never ends with 0.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fleet::outcome::exit;
-use fleet::{Millis, NodeName};
+use fleet::{Millis, NodeName, ServiceName};
 use fleet_proto::v1;
 
 use super::session::Session;
-use crate::client::{CALL_DEADLINE, answer};
+use crate::client::{CALL_DEADLINE, Operator, answer};
 use crate::failure::Failure;
 use crate::output::documents::{DriftReport, document};
-use crate::output::drift::{Freshness, freshness, render, to_csv};
+use crate::output::drift::{Freshness, freshness, mixed_note, render, to_csv};
 use crate::output::format::Format;
 use crate::output::nagios::{self, Range, State, Thresholds};
 
@@ -23,18 +24,22 @@ const FRESH_DEADLINE: Duration = Duration::from_secs(60);
 #[command(after_help = "Examples:
   fleetctl drift
   fleetctl drift web-12 --fresh
-  fleetctl drift --quiet                              # for cron: prints only when something is wrong
+  fleetctl drift --quiet                   # for cron: prints only when something is wrong
   fleetctl drift --format nagios -w 0 -c 2
 
-Exit codes: 0 nothing differs, 2 something does, 1 UNKNOWN (nothing was found, but some node was not observed or not
-within --max-age), 69 controller unreachable. With --format nagios: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.")]
+Exit codes: 0 nothing differs, 2 something does, 69 controller unreachable, 1 UNKNOWN: nothing was
+found, but some node was not observed, or not within --max-age, or there is no such node or
+service. With --format nagios: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
+
+A service whose nodes shall hold different releases (after deploy --limit) is no drift: nothing
+differs from what is desired. A note says so, except with --quiet.")]
 pub struct Args {
     /// Only these nodes
     #[arg(value_name = "NODE")]
     nodes: Vec<NodeName>,
     /// Only this service
-    #[arg(short, long, value_name = "NAME", default_value = "", hide_default_value = true)]
-    service: String,
+    #[arg(short, long, value_name = "NAME")]
+    service: Option<ServiceName>,
     /// Ask every node again first
     #[arg(long)]
     fresh: bool,
@@ -55,10 +60,10 @@ pub struct Args {
 pub(super) async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
     let format = session.format(&[Format::Table, Format::Wide, Format::Json, Format::Csv, Format::Nagios], "drift")?;
     match (fetch(session, &args).await, format) {
-        (Ok(report), Format::Nagios) => {
+        (Ok(seen), Format::Nagios) => {
             let thresholds = Thresholds { warning: args.warning, critical: args.critical, max_age: args.max_age };
-            let (text, state) = nagios::render(&report, &thresholds);
-            session.screen.out(&text);
+            let (text, state) = nagios::render(&seen.report, &thresholds);
+            session.screen.out(&(text + &mixed_note(&seen.mixed)));
             Ok(state as u8)
         }
         // A plugin's caller reads standard output and knows four exit codes.
@@ -66,7 +71,7 @@ pub(super) async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
             session.screen.out(&nagios::unknown(&failure.what));
             Ok(State::Unknown as u8)
         }
-        (Ok(report), _) => Ok(show(session, report, &args, format)),
+        (Ok(seen), _) => Ok(show(session, seen, &args, format)),
         (Err(mut failure), _) => {
             failure.what = format!("UNKNOWN: {}", failure.what);
             Err(failure)
@@ -74,21 +79,55 @@ pub(super) async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
     }
 }
 
-async fn fetch(session: &Session, args: &Args) -> Result<v1::DriftReport, Failure> {
+/// A report, and what is no difference but should not surprise anybody either.
+struct Seen {
+    report: v1::DriftReport,
+    /// Services whose nodes shall hold different releases while no deployment is at work.
+    mixed: Vec<String>,
+}
+
+async fn fetch(session: &Session, args: &Args) -> Result<Seen, Failure> {
     let mut client = session.connect().await?;
+    let services = answer(CALL_DEADLINE, client.status(v1::StatusRequest {})).await?.services;
+    let asked = |name: &str| args.service.as_ref().is_none_or(|service| service.as_str() == name);
+    let mixed =
+        services.iter().filter(|s| s.state == "mixed" && asked(&s.service)).map(|s| s.service.clone()).collect();
     let within = match args.fresh {
         true => session.timeout().unwrap_or(FRESH_DEADLINE),
         false => session.timeout().unwrap_or(CALL_DEADLINE),
     };
+    let nodes: BTreeSet<&NodeName> = args.nodes.iter().collect();
     let request = v1::DriftRequest {
-        nodes: args.nodes.iter().map(ToString::to_string).collect(),
-        service: args.service.clone(),
+        nodes: nodes.iter().map(ToString::to_string).collect(),
+        service: args.service.as_ref().map(ToString::to_string).unwrap_or_default(),
         fresh: args.fresh,
     };
-    answer(within, client.drift(request)).await
+    let report = answer(within, client.drift(request)).await?;
+    // What nobody has heard of was not looked at: a name with a typo must not read as "nothing differs" for ever.
+    if let Some(service) = &args.service
+        && report.findings.is_empty()
+        && !services.iter().any(|s| s.service == service.as_str())
+    {
+        return Err(Failure::failed(format!("there is no service '{service}'")).help("'fleetctl status' lists them"));
+    }
+    if (report.nodes as usize) < nodes.len() {
+        return Err(unexpected(&mut client, &nodes).await?);
+    }
+    Ok(Seen { report, mixed })
 }
 
-fn show(session: &Session, report: v1::DriftReport, args: &Args, format: Format) -> u8 {
+/// The failure that names the first of these nodes which nobody expects.
+async fn unexpected(client: &mut Operator, nodes: &BTreeSet<&NodeName>) -> Result<Failure, Failure> {
+    let expected = answer(CALL_DEADLINE, client.list_nodes(v1::ListNodesRequest {})).await?.nodes;
+    let what = match nodes.iter().find(|name| !expected.iter().any(|node| node.name == name.as_str())) {
+        Some(name) => format!("there is no node '{name}'"),
+        None => "the controller did not look at every node that was named".to_owned(),
+    };
+    Ok(Failure::failed(what).help("'fleetctl nodes list' lists them"))
+}
+
+fn show(session: &Session, seen: Seen, args: &Args, format: Format) -> u8 {
+    let Seen { report, mixed } = seen;
     let unknown = match freshness(&report, args.max_age) {
         Freshness::Fresh => None,
         Freshness::Unknown(why) => Some(why),
@@ -96,10 +135,10 @@ fn show(session: &Session, report: v1::DriftReport, args: &Args, format: Format)
     let code = verdict(&report, unknown.as_deref(), args.exit_zero);
     let silent = session.global.quiet && report.findings.is_empty();
     match format {
-        Format::Json => session.screen.out(&document("DriftReport", DriftReport::new(report, unknown.clone()))),
+        Format::Json => session.screen.out(&document("DriftReport", DriftReport::new(report, unknown.clone(), mixed))),
         Format::Csv => session.screen.out(&to_csv(&report)),
         _ if silent => {}
-        _ => session.screen.out(&render(&report, code)),
+        _ => session.screen.out(&(render(&report, code) + &mixed_note(&mixed))),
     }
     if let Some(why) = unknown {
         session.screen.insist(&format!("UNKNOWN: {why}"));

@@ -1,5 +1,6 @@
 //! `fleetctl history`: past deployments, newest first.
 
+use fleet::ServiceName;
 use fleet::outcome::exit;
 use fleet_proto::v1;
 
@@ -18,16 +19,17 @@ use crate::output::history;
   fleetctl history shop -o json")]
 pub struct Args {
     /// Only this service
-    service: Option<String>,
+    service: Option<ServiceName>,
     /// At most so many
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     number: u32,
 }
 
 pub(super) async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
     let format = session.format(&[Format::Table, Format::Json, Format::Name], "history")?;
     let mut client = session.connect().await?;
-    let request = v1::ListDeploymentsRequest { service: args.service.unwrap_or_default(), limit: args.number };
+    let request =
+        v1::ListDeploymentsRequest { service: args.service.map(String::from).unwrap_or_default(), limit: args.number };
     let list = answer(CALL_DEADLINE, client.list_deployments(request)).await?.deployments;
     match format {
         Format::Json => session.screen.out(&document("DeploymentList", Items::<Deployment>::of(list))),

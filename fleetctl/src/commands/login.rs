@@ -56,6 +56,13 @@ pub(super) async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
         return Err(Failure::usage(format!("'{context_name}' cannot be a context's name"))
             .help("use letters, digits, '.', '-' and '_'"));
     }
+    // Whatever can go wrong on this machine goes wrong before the token is used up.
+    let files = IdentityFiles::in_dir(config::data_home()?.join("fleetctl").join(&context_name));
+    let path = config::path()?;
+    let mut file = ConfigFile::load(&path)?;
+    for place in [files.cert(), path.clone()] {
+        config::can_be_written(&place)?;
+    }
     let key = KeyAndCsr::generate().map_err(|e| Failure::config("cannot make a key").caused_by(&e))?;
     let dialer = Dialer::with_ca_hash(token.ca_hash()).map_err(|e| dial_failure(&e))?;
     let channel = dialer.channel(&args.address, &server_name).await.map_err(|e| dial_failure(&e))?;
@@ -71,11 +78,8 @@ pub(super) async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
     let ca_pem =
         dialer.ca_pem().ok_or_else(|| Failure::config("the controller did not show its authority"))?.to_owned();
 
-    let files = IdentityFiles::in_dir(config::data_home()?.join("fleetctl").join(&context_name));
     let pems = IdentityPems { ca_pem, cert_pem: reply.certificate_pem, key_pem: key.key_pem };
     files.save(&pems).map_err(|e| Failure::config("cannot keep the certificate").caused_by(&e))?;
-    let path = config::path()?;
-    let mut file = ConfigFile::load(&path)?;
     let context = Context {
         controller: args.address.clone(),
         server_name: Some(server_name),

@@ -5,12 +5,14 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
+use fleet::Millis;
 use fleet::outcome::exit;
 
 use crate::failure::Failure;
 use crate::output::screen::Accent;
 
 mod abort;
+mod begin;
 mod completion;
 mod context;
 mod deploy;
@@ -48,8 +50,9 @@ pub use session::{Global, Session};
   fleetctl deploy examples/hello --segments 4      # deploy a directory with a fleet.yaml
   fleetctl drift                                   # what differs from what is desired
 
-Exit codes: 0 done, 2 differences found, 3 failed and rolled back, 4 a human is needed, 5 aborted, 6 timed out,
-64 usage, 65 bad input file, 69 controller unreachable, 75 busy, 77 not allowed, 78 local configuration, 130 detached."
+Exit codes: 0 done, 1 failed, 2 differences found, 3 failed and rolled back, 4 a human is needed,
+5 aborted, 6 timed out, 64 usage, 65 bad input file, 69 controller unreachable, 75 busy,
+77 not allowed, 78 local configuration or certificate, 130 detached."
 )]
 pub struct Cli {
     /// What every verb understands.
@@ -134,6 +137,15 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     code
 }
 
+/// A duration that is not zero, for what zero would make useless; on the wire zero means "not said".
+fn some_time(text: &str) -> Result<Millis, String> {
+    match text.parse::<Millis>() {
+        Ok(Millis(0)) => Err("it must be longer than nothing".to_owned()),
+        Ok(time) => Ok(time),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// clap's own code for a wrong command line is 2, which would read as "drift found".
 fn exit_of_usage(kind: ErrorKind) -> u8 {
     match kind {
@@ -194,6 +206,11 @@ mod tests {
             "fleetctl drift --max-age soon",
             "fleetctl nodes",
             "fleetctl wait",
+            "fleetctl tokens create --ttl 0s",
+            "fleetctl history -n 0",
+            "fleetctl verify ",
+            "fleetctl drift -s ",
+            "fleetctl rollback ",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(exit_of_usage(error.kind()), 64, "{line}");
@@ -217,9 +234,13 @@ mod tests {
             for argument in command.get_arguments() {
                 assert!(!argument.is_hide_set(), "{path}: --{} is hidden", argument.get_id());
             }
+            // clap wraps at 100 columns, and what it wraps is no longer lined up.
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in help.lines() {
+                assert!(line.chars().count() < 100, "{path}: too long for clap: {line}");
+            }
             let verbs: Vec<_> = command.get_subcommands().filter(|c| c.get_name() != "help").collect();
             if verbs.is_empty() {
-                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
                 let examples = help.lines().filter(|l| l.trim_start().starts_with("fleetctl ")).count();
                 assert!((2..=4).contains(&examples), "{path} has {examples} examples");
             }

@@ -1,11 +1,12 @@
 //! `fleetctl nodes`: which nodes are expected, what is known of each, and who is taken out.
 
-use fleet::NodeName;
-use fleet::outcome::exit;
-use fleet_proto::v1;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use ansible_compat::{Inventory, Source};
+use fleet::NodeName;
+use fleet::outcome::exit;
+use fleet_proto::v1;
 
 use super::session::{Answer, Session};
 use crate::client::{CALL_DEADLINE, answer};
@@ -199,23 +200,32 @@ fn read_names(path: &std::path::Path) -> Result<Vec<String>, Failure> {
     } else {
         Box::new(std::fs::File::open(path).map_err(cannot)?)
     };
-    reader.take(LARGEST_LIST).read_to_string(&mut text).map_err(cannot)?;
-    names_of(&text)
+    reader.take(LARGEST_LIST + 1).read_to_string(&mut text).map_err(cannot)?;
+    if text.len() as u64 > LARGEST_LIST {
+        return Err(Failure::data(format!("{} has more than {LARGEST_LIST} bytes", path.display())));
+    }
+    names_of(&text, path)
 }
 
-fn names_of(text: &str) -> Result<Vec<String>, Failure> {
-    let mut names = Vec::new();
-    for line in text.lines() {
+/// The names of a list, each once, in the order of their first appearance.
+fn names_of(text: &str, path: &std::path::Path) -> Result<Vec<String>, Failure> {
+    let (mut names, mut seen) = (Vec::new(), BTreeSet::new());
+    for (number, line) in text.lines().enumerate() {
         let name = line.split('#').next().unwrap_or_default().trim();
         if name.is_empty() {
             continue;
         }
-        names.push(check_name(name)?);
+        let name = check_name(name).map_err(|mut failure| {
+            failure.what = format!("{}:{}: {}", path.display(), number + 1, failure.what);
+            failure
+        })?;
+        if seen.insert(name.clone()) {
+            names.push(name);
+        }
         if names.len() > MOST_NAMES {
-            return Err(Failure::data(format!("more than {MOST_NAMES} names")));
+            return Err(Failure::data(format!("{} has more than {MOST_NAMES} names", path.display())));
         }
     }
-    names.dedup();
     Ok(names)
 }
 
@@ -230,8 +240,11 @@ mod tests {
 
     #[test]
     fn a_name_list_has_comments_and_is_checked() {
-        assert_eq!(names_of("web-01\n# two\n web-02 # old\n\n").unwrap(), ["web-01", "web-02"]);
-        assert_eq!(names_of("web 01\n").unwrap_err().exit, 65);
+        let of = |text: &str| names_of(text, "hosts".as_ref());
+        assert_eq!(of("web-02\n# two\n web-01 # old\n\nweb-02\n").unwrap(), ["web-02", "web-01"]);
+        let failure = of("web-01\nweb 02\n").unwrap_err();
+        assert_eq!(failure.exit, 65);
+        assert!(failure.what.starts_with("hosts:2: "), "{}", failure.what);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! touched.
 
 use fleet::outcome::exit;
+use fleet_proto::v1;
 
 use super::release_source;
 use super::rollout::Rollout;
@@ -40,13 +41,21 @@ pub(super) async fn show(session: &Session, source: Option<&str>, rollout: &Roll
     Ok(exit::OK)
 }
 
-async fn make(session: &Session, source: Option<&str>, rollout: &Rollout) -> Result<fleet_proto::v1::Plan, Failure> {
+async fn make(session: &Session, source: Option<&str>, rollout: &Rollout) -> Result<v1::Plan, Failure> {
     let format = session.format(&[Format::Table, Format::Json], "plan")?;
     let controller = session.controller()?;
     let mut client = controller.connect().await?;
     let ready = release_source::provide(session, &controller, &mut client, source).await?;
     let request = rollout.request(&ready.release.id, &ready.defaults);
     let plan = answer(CALL_DEADLINE, client.plan_deployment(request)).await?;
+    show_made(session, plan, format)
+}
+
+/// Shows a plan that the controller made.
+///
+/// # Errors
+/// 1 if it would be refused.
+pub(super) fn show_made(session: &Session, plan: v1::Plan, format: Format) -> Result<v1::Plan, Failure> {
     match format {
         Format::Json => session.screen.out(&document("Plan", Plan::from(plan.clone()))),
         _ => session.screen.out(&render(&plan, session.screen.glyphs)),

@@ -1,5 +1,6 @@
 //! `fleetctl releases`: what the controller has, what is in it, and bringing it a new one.
 
+use fleet::ServiceName;
 use fleet::outcome::exit;
 use fleet::release::Descriptor;
 use fleet_proto::v1;
@@ -21,7 +22,7 @@ pub enum Verb {
   fleetctl releases list shop -o name")]
     List {
         /// Only this service
-        service: Option<String>,
+        service: Option<ServiceName>,
     },
     /// Show a release, its files and who holds it
     #[command(after_help = "Examples:
@@ -44,7 +45,7 @@ pub enum Verb {
 
 pub(super) async fn run(session: &Session, verb: Verb) -> Result<u8, Failure> {
     match verb {
-        Verb::List { service } => list(session, service.unwrap_or_default()).await,
+        Verb::List { service } => list(session, service.map(String::from).unwrap_or_default()).await,
         Verb::Show { release } => show(session, release).await,
         Verb::Create { source } => create(session, source).await,
     }

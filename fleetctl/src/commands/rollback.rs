@@ -1,15 +1,16 @@
 //! `fleetctl rollback`: a deployment to what was held before. What will change is shown first.
 
+use fleet::ServiceName;
 use fleet::outcome::exit;
 use fleet_proto::v1;
 
-use super::deploy::{Watching, asks, begun};
+use super::begin::Begin;
+use super::plan;
 use super::rollout::Rollout;
 use super::session::{Answer, Session};
 use super::start::{Start, start};
 use crate::client::{CALL_DEADLINE, Operator, answer};
 use crate::failure::Failure;
-use crate::output::documents::{Plan, document};
 use crate::output::format::Format;
 use crate::output::plan::render;
 use crate::service_file::DeployDefaults;
@@ -22,19 +23,12 @@ use crate::service_file::DeployDefaults;
   fleetctl rollback --dry-run              # shows what it would do")]
 pub struct Args {
     /// The service; may be left out if there is only one
-    service: Option<String>,
+    service: Option<ServiceName>,
     /// A version or release to go back to
     #[arg(long, value_name = "VERSION|RELEASE")]
     to: Option<String>,
-    /// Print the id and leave; the deployment goes on
-    #[arg(long)]
-    detach: bool,
-    /// Only show the plan
-    #[arg(long)]
-    dry_run: bool,
-    /// Do not ask
-    #[arg(short, long)]
-    yes: bool,
+    #[command(flatten)]
+    begin: Begin,
     #[command(flatten)]
     rollout: Rollout,
 }
@@ -44,33 +38,26 @@ pub(super) async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
     let controller = session.controller()?;
     let mut client = controller.connect().await?;
     let service = match args.service {
-        Some(service) => service,
+        Some(service) => service.to_string(),
         None => only_service(&mut client).await?,
     };
     let options = args.rollout.request("", &DeployDefaults::default());
     let request =
         v1::RollbackRequest { service: service.clone(), to: args.to.unwrap_or_default(), options: Some(options) };
     let plan = answer(CALL_DEADLINE, client.plan_rollback(request.clone())).await?;
-    if args.dry_run && format == Format::Json {
-        session.screen.out(&document("Plan", Plan::from(plan)));
+    if args.begin.dry_run {
+        plan::show_made(session, plan, format)?;
         return Ok(exit::OK);
     }
-    let text = render(&plan, session.screen.glyphs);
-    if args.dry_run {
-        session.screen.out(&text);
-        return Ok(exit::OK);
-    }
-    session.screen.say(&text);
-    if !plan.refused.is_empty() {
-        return Err(Failure::failed(plan.refused));
-    }
-    if asks(&controller, args.yes)
+    // Also if it would be refused now: the controller's refusal has the exit code and says what to do.
+    session.screen.say(&render(&plan, session.screen.glyphs));
+    if args.begin.asks(&controller)
         && session.ask(&format!("Roll {service} back on {}?", controller.target().controller)) == Answer::No
     {
         return Err(Failure::failed("not confirmed; nothing was changed"));
     }
     let deployment = start(session, &controller, &mut client, &service, &Start::Rollback(request)).await?;
-    begun(session, &controller, client, deployment, Watching::of(args.detach), format).await
+    args.begin.go_on(session, &controller, client, deployment, format).await
 }
 
 async fn only_service(client: &mut Operator) -> Result<String, Failure> {

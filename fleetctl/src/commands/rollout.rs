@@ -5,6 +5,7 @@ use fleet::segments::Segments;
 use fleet::{Millis, NodeName};
 use fleet_proto::v1;
 
+use super::some_time;
 use crate::service_file::DeployDefaults;
 
 /// Segments where neither a flag nor `fleet.yaml` says how many: four, so that a bad release meets a quarter.
@@ -34,7 +35,7 @@ pub struct Rollout {
     #[arg(long, conflicts_with = "on_failure")]
     no_rollback: bool,
     /// How long one node may take from its order to its proof [default: 120s]
-    #[arg(long, value_name = "DUR")]
+    #[arg(long, value_name = "DUR", value_parser = some_time)]
     deadline: Option<Millis>,
     /// How long a node that is absent at the start is waited for at the end [default: 10s]
     #[arg(long, value_name = "DUR")]
@@ -66,7 +67,8 @@ impl Rollout {
             bake_ms: self.bake.or(defaults.bake).unwrap_or_default().0,
             on_failure: on_failure.as_str().to_owned(),
             node_deadline_ms: self.deadline.unwrap_or(NODE_DEADLINE).0,
-            absent_grace_ms: self.absent_grace.unwrap_or(ABSENT_GRACE).0,
+            // On the wire zero means "not said"; who says 0s does not want to wait.
+            absent_grace_ms: self.absent_grace.unwrap_or(ABSENT_GRACE).0.max(1),
             limit: self.limit.iter().map(ToString::to_string).collect(),
             message: self.message.clone(),
         }
@@ -122,5 +124,7 @@ mod tests {
         );
         assert_eq!(request(&["--no-rollback"], &none).on_failure, "stop");
         assert_eq!(request(&["-l", "n1,n2"], &none).limit, ["n1", "n2"]);
+        assert_eq!(request(&["--absent-grace", "0s"], &none).absent_grace_ms, 1);
+        assert!(Line::try_parse_from(["x", "--deadline", "0s"]).is_err());
     }
 }

@@ -8,6 +8,7 @@ use fleet::outcome::exit;
 use fleet_proto::v1;
 
 use super::session::Session;
+use super::some_time;
 use crate::client::{CALL_DEADLINE, answer};
 use crate::failure::Failure;
 use crate::output::documents::{Token, document};
@@ -29,7 +30,7 @@ pub enum Verb {
 #[derive(Debug, clap::Args)]
 pub struct Create {
     /// How long it can be used
-    #[arg(long, value_name = "DUR", default_value = "1h")]
+    #[arg(long, value_name = "DUR", default_value = "1h", value_parser = some_time)]
     ttl: Millis,
     /// How often it can be used
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use fleet::ServiceName;
 use fleet::outcome::exit;
 use fleet_proto::v1;
 
@@ -24,10 +25,11 @@ const GRACE: Duration = Duration::from_secs(10);
   fleetctl verify shop --timeout 60s
   fleetctl verify shop -o json
 
-Exit codes: 0 every node proved what it shall run, 2 something differs, 1 nothing was proven at all.")]
+Exit codes: 0 every node proved what it shall run, 2 something differs, 1 UNKNOWN: nothing was
+proven at all, 69 controller unreachable.")]
 pub struct Args {
     /// Only this service
-    service: Option<String>,
+    service: Option<ServiceName>,
 }
 
 pub(super) async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
@@ -35,7 +37,7 @@ pub(super) async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
     let mut client = session.connect().await?;
     let round = session.timeout().unwrap_or(ROUND);
     let request = v1::VerifyRequest {
-        service: args.service.unwrap_or_default(),
+        service: args.service.map(String::from).unwrap_or_default(),
         timeout_ms: u64::try_from(round.as_millis()).unwrap_or(u64::MAX),
     };
     let reply = answer(round + GRACE, client.verify(request)).await?;

@@ -10,6 +10,7 @@ use super::layout::{Layout, Shape};
 use super::process::{PidFile, start};
 use super::{agents, down, ports, up};
 use crate::failure::Failure;
+use crate::output::text::count;
 
 /// What to break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub enum Breakage {
     Down,
     /// Only the agent is killed; the service goes on.
     AgentDown,
-    /// Somebody starts an older release by hand (the current one if there is no older).
+    /// Somebody starts an older release by hand.
     StaleProcess,
     /// The service is killed.
     KillService,
@@ -58,7 +59,7 @@ pub fn inflict(layout: &Layout, node: &str, breakage: Breakage) -> Result<String
         Breakage::Down => {
             kill_agent(layout, node);
             let killed = kill_services(layout, node);
-            Ok(format!("{node} has lost its power: the agent and {killed} service processes were killed"))
+            Ok(format!("{node} has lost its power: the agent and {} were killed", count(killed, "service process")))
         }
         Breakage::AgentDown => match kill_agent(layout, node) {
             true => Ok(format!("killed the agent of {node}; its service goes on")),
@@ -66,7 +67,9 @@ pub fn inflict(layout: &Layout, node: &str, breakage: Breakage) -> Result<String
         },
         Breakage::KillService => match kill_services(layout, node) {
             0 => Err(Failure::failed(format!("no service runs on {node}"))),
-            killed => Ok(format!("killed {killed} service processes of {node}")),
+            killed => {
+                Ok(format!("killed {} of {node}; its agent starts the service again", count(killed, "service process")))
+            }
         },
         Breakage::StaleProcess => stale_process(layout, node),
     }
@@ -213,7 +216,7 @@ fn stale_process(layout: &Layout, node: &str) -> Result<String, Failure> {
     Ok(format!("started {id} by hand on {node}: pid {}, port {port}", process.pid))
 }
 
-/// The newest release of a service that is not the current one; the current one if there is no other.
+/// The newest release of a service that is not the current one.
 fn older_release(service: &Path) -> Result<PathBuf, Failure> {
     let current = service.join("current").canonicalize().map_err(|e| cannot("find", &service.join("current"), &e))?;
     let dir = service.join("releases");
@@ -226,7 +229,10 @@ fn older_release(service: &Path) -> Result<PathBuf, Failure> {
         .filter(|p| p.canonicalize().is_ok_and(|real| real != current))
         .collect();
     others.sort_by_key(|path| std::fs::metadata(path).and_then(|m| m.modified()).ok());
-    Ok(others.pop().unwrap_or(current))
+    others.pop().ok_or_else(|| {
+        Failure::failed(format!("{} holds no release but the current one", service.display()))
+            .help("deploy another version first, so that this one is the older")
+    })
 }
 
 #[cfg(test)]
@@ -268,7 +274,8 @@ mod tests {
         let service = layout.services("n1").join("shop");
         assert!(older_release(&service).unwrap().ends_with("r-000000000001"));
         std::fs::remove_dir_all(service.join("releases/r-000000000001")).unwrap();
-        assert!(older_release(&service).unwrap().ends_with("r-000000000002"));
+        // A second copy of what shall run is nothing that anybody would find.
+        assert_eq!(older_release(&service).unwrap_err().exit, 1);
     }
 
     #[test]

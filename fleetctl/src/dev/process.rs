@@ -36,11 +36,13 @@ pub struct Identified {
 }
 
 impl Identified {
-    /// The process that has this pid now; none if there is none, or if it is dead and only waits for its parent.
+    /// The process that has this pid now; none if there is none, or if it is dead and only waits for its parent. One
+    /// whose first thread has ended lives on while it has others: they still hold its ports and locks.
     pub fn of(pid: i32) -> Option<Self> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let (state, started) = parse_stat(&stat)?;
-        if matches!(state, 'Z' | 'X') {
+        let threads = || std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().count();
+        if matches!(state, 'Z' | 'X') && threads() <= 1 {
             return None;
         }
         Some(Self { pid, started, boot: boot_id() })
@@ -122,7 +124,10 @@ impl PidFile {
     /// # Errors
     /// The file cannot be written.
     pub fn save(&self, process: &Identified) -> io::Result<()> {
-        std::fs::write(&self.path, toml::to_string(process).unwrap_or_default())
+        // Beside and moved over: whoever reads it meanwhile sees the old record or the new one, never half of one.
+        let beside = self.path.with_extension("pid.new");
+        std::fs::write(&beside, toml::to_string(process).unwrap_or_default())?;
+        std::fs::rename(&beside, &self.path)
     }
 
     /// Forgets it.
@@ -279,12 +284,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         let program = root.join("sleep");
-        std::fs::copy("/bin/sleep", &program).unwrap();
+        // By another program: a file that this one has open for writing could be inherited by what another test starts
+        // in that moment, and is then refused as "text file busy".
+        assert!(Command::new("cp").arg("/bin/sleep").arg(&program).status().unwrap().success());
         let mut by_executable = Command::new(&program).arg("600").spawn().unwrap();
         let mut by_mark =
             Command::new("sleep").arg("600").env("FLEET_SERVICE_ROOT", root.join("services/shop")).spawn().unwrap();
         let mut elsewhere =
             Command::new("sleep").arg("600").env("FLEET_SERVICE_ROOT", "/somewhere/else").spawn().unwrap();
+        // A process that was just started shows its environment a moment after it runs.
+        let shows = |child: &std::process::Child| {
+            std::fs::read(format!("/proc/{}/environ", child.id())).is_ok_and(|text| !text.is_empty())
+        };
+        while ![&by_executable, &by_mark, &elsewhere].into_iter().all(shows) {
+            std::thread::yield_now();
+        }
         let mut found: Vec<u32> = services_below(&root).iter().map(|p| u32::try_from(p.pid).unwrap()).collect();
         found.sort_unstable();
         let mut expected = vec![by_executable.id(), by_mark.id()];

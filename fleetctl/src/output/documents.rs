@@ -7,6 +7,7 @@ use fleet_proto::v1;
 use serde::Serialize;
 
 use super::text::rfc3339;
+use crate::config::{self, ConfigFile};
 
 /// The version of every document.
 const API_VERSION: &str = "fleet/v1";
@@ -94,7 +95,7 @@ documents! {
     /// One service.
     ServiceStatus { service: String, environment: String, version: Option<String>, release: Option<String>, nodes_proven: u32, nodes_expected: u32, state: String, findings: u32, last: Option<Deployment> }
     /// A drift report.
-    DriftReport { made_at: String, fresh: bool, unknown: Option<String>, oldest_observation_ms: Option<u64>, unobserved: Vec<String>, summary: DriftSummary, items: Vec<Finding> }
+    DriftReport { made_at: String, fresh: bool, unknown: Option<String>, oldest_observation_ms: Option<u64>, unobserved: Vec<String>, mixed: Vec<String>, summary: DriftSummary, items: Vec<Finding> }
     /// Its numbers.
     DriftSummary { nodes: u32, compliant: u32, drifted: u32, unreachable: u32, findings: usize }
     /// One finding.
@@ -115,6 +116,8 @@ documents! {
     NodeRemoval { name: String, findings_closed: u32, was_connected: bool }
     /// A new join token.
     Token { token: String, expires_at: String, uses: u32 }
+    /// A context: a fleet, and who the operator is there.
+    Context { name: String, current: bool, controller: String, server_name: Option<String>, ca: String, cert: String, key: String, confirm: bool }
     /// What a load through the balancer met.
     LoadReport { sent: u64, ok: u64, failed: u64, first_failures: Vec<String>, by_version: BTreeMap<String, u64>, by_server: BTreeMap<String, u64>, p50_us: u64, p99_us: u64 }
     /// Who is at both ends.
@@ -258,8 +261,9 @@ impl From<v1::ServiceStatus> for ServiceStatus {
 }
 
 impl DriftReport {
-    /// A report, with the reason if it does not say anything about now.
-    pub fn new(m: v1::DriftReport, unknown: Option<String>) -> Self {
+    /// A report, with the reason if it does not say anything about now, and the services whose nodes shall hold
+    /// different releases.
+    pub fn new(m: v1::DriftReport, unknown: Option<String>, mixed: Vec<String>) -> Self {
         let summary = DriftSummary {
             nodes: m.nodes,
             compliant: m.compliant,
@@ -273,6 +277,7 @@ impl DriftReport {
             unknown,
             oldest_observation_ms: m.oldest_observation_ms,
             unobserved: m.unobserved,
+            mixed,
             summary,
             items: Items::of(m.findings).items,
         }
@@ -363,6 +368,22 @@ impl From<v1::GetNodeReply> for NodeDetail {
     }
 }
 
+impl Context {
+    /// The context of a configuration that has this name.
+    pub fn of(file: &ConfigFile, name: &str, context: &config::Context) -> Self {
+        Self {
+            name: name.to_owned(),
+            current: file.current.as_deref() == Some(name),
+            controller: context.controller.clone(),
+            server_name: context.server_name.clone(),
+            ca: context.ca.display().to_string(),
+            cert: context.cert.display().to_string(),
+            key: context.key.display().to_string(),
+            confirm: context.confirm.into(),
+        }
+    }
+}
+
 impl From<crate::load::Report> for LoadReport {
     fn from(r: crate::load::Report) -> Self {
         Self {
@@ -416,7 +437,7 @@ mod tests {
 
     #[test]
     fn every_document_has_its_version_and_kind() {
-        let json = value(&document("DriftReport", DriftReport::new(drift(), None)));
+        let json = value(&document("DriftReport", DriftReport::new(drift(), None, vec!["shop".into()])));
         assert_eq!(json["apiVersion"], "fleet/v1");
         assert_eq!(json["kind"], "DriftReport");
         assert_eq!(json["madeAt"], "2026-11-21T09:14:03Z");
@@ -432,7 +453,7 @@ mod tests {
 
     #[test]
     fn a_stale_report_says_so() {
-        let json = value(&document("DriftReport", DriftReport::new(clean(), Some("too old".into()))));
+        let json = value(&document("DriftReport", DriftReport::new(clean(), Some("too old".into()), vec![])));
         assert_eq!((json["fresh"].as_bool(), json["unknown"].as_str()), (Some(false), Some("too old")));
     }
 

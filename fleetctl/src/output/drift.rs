@@ -76,6 +76,20 @@ pub fn render(report: &v1::DriftReport, exit: u8) -> String {
     text
 }
 
+/// What to say of services whose nodes shall hold different releases: that is desired, so it is no drift, and nobody
+/// should have to find it out by chance.
+pub fn mixed_note(services: &[String]) -> String {
+    services
+        .iter()
+        .map(|service| {
+            let service = plain(service);
+            format!(
+                "note: {service} is mixed: its nodes shall hold different releases (deploy --limit, or a deployment that was stopped); see: fleetctl verify {service}\n"
+            )
+        })
+        .collect()
+}
+
 /// The findings as comma-separated values.
 pub fn to_csv(report: &v1::DriftReport) -> String {
     let mut text = csv::record(["node", "service", "kind", "what", "expected", "found", "severity", "since"]);
@@ -124,6 +138,14 @@ web-31  -        unreachable  no contact     -                       -          
             freshness(&unseen, limit),
             Freshness::Unknown("not observed since the controller started: n3".into())
         );
+    }
+
+    #[test]
+    fn a_mixed_service_is_told_and_is_no_finding() {
+        assert_eq!(mixed_note(&[]), "");
+        let note = mixed_note(&["shop".to_owned(), "bill\u{1b}ing".to_owned()]);
+        assert_eq!(note.lines().count(), 2);
+        assert!(note.starts_with("note: shop is mixed: ") && !note.contains('\u{1b}'), "{note}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::text::{Zone, count, minute, or_dash, short_digest, size, took};
 /// Deployments, as the controller orders them: newest first.
 pub fn deployments(list: &[v1::Deployment], zone: Zone, glyphs: Glyphs) -> String {
     if list.is_empty() {
-        return "nothing has been deployed yet\n".to_owned();
+        return "no deployments\n".to_owned();
     }
     let mut rows = Columns::new(&["ID", "WHEN", "SERVICE", "VERSION", "RESULT", "NODES", "TOOK", "BY", "NOTE"]);
     let arrow = format!(" {} ", glyphs.to());
@@ -40,7 +40,7 @@ pub fn deployments(list: &[v1::Deployment], zone: Zone, glyphs: Glyphs) -> Strin
 /// Releases, as the controller orders them.
 pub fn releases(list: &[v1::Release], zone: Zone) -> String {
     if list.is_empty() {
-        return "no release has been uploaded yet\n".to_owned();
+        return "no releases\n".to_owned();
     }
     let mut rows = Columns::new(&["RELEASE", "SERVICE", "VERSION", "FILES", "SIZE", "CREATED", "BY"]);
     for release in list {

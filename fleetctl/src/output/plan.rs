@@ -63,12 +63,6 @@ pub fn render(plan: &v1::Plan, glyphs: Glyphs) -> String {
     for warning in &plan.warnings {
         text += &format!("  warn      {}\n", plain(warning));
     }
-    for node in &plan.absent {
-        text += &format!(
-            "  warn      {} is absent: it is waited for at the end, and without its proof this cannot converge\n",
-            plain(&node.node)
-        );
-    }
     if !plan.refused.is_empty() {
         text += &format!("  refused   {}\n", plain(&plan.refused));
     }
@@ -133,7 +127,6 @@ mod tests {
   bake      1m per segment
   release   3 files, 31.0 MB
   warn      drift on web-12: 2 files that this deployment overwrites
-  warn      web-31 is absent: it is waited for at the end, and without its proof this cannot converge
 
 Plan: 2 nodes to change in 2 segments.
 "

@@ -93,7 +93,11 @@ pub fn size(bytes: u64) -> String {
 
 /// `1 node`, `3 nodes`.
 pub fn count(n: usize, one: &str) -> String {
-    let plural = if n == 1 { "" } else { "s" };
+    let plural = match (n, one.ends_with('s')) {
+        (1, _) => "",
+        (_, false) => "s",
+        (_, true) => "es",
+    };
     format!("{n} {one}{plural}")
 }
 

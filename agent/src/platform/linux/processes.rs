@@ -56,6 +56,11 @@ struct Executable {
     mapped: Mapped,
 }
 
+/// Something that may be code of the service and could not be read: it proves nothing, and spoils the proof.
+fn unseen(path: String) -> Mapped {
+    Mapped { path, digest: None, release: None, place: Place::Inside, link: LinkState::Linked }
+}
+
 impl Watch {
     /// Everything that belongs to the service, sorted by number.
     ///
@@ -117,7 +122,9 @@ impl Round<'_> {
             return None;
         }
         let executable = self.executable(glimpse, shown);
-        let mappings = maps::mappings(&glimpse.details).unwrap_or_default();
+        let mappings = maps::mappings(&glimpse.details);
+        let unread = mappings.as_ref().err().map(|cause| format!("(mappings cannot be read: {cause})"));
+        let mappings = mappings.unwrap_or_default();
         let below = |path: Option<&Path>| path.is_some_and(|path| path.starts_with(self.lineage.root()));
         let belongs = in_tree
             || marked
@@ -127,7 +134,9 @@ impl Round<'_> {
         if !belongs && !self.runs_known(glimpse, &executable, &mappings) {
             return None;
         }
-        let (mapped, outside) = self.mapped(glimpse, &executable, &mappings);
+        let (mut mapped, outside) = self.mapped(glimpse, &executable, &mappings);
+        // Not to be able to look is not to have seen nothing.
+        mapped.extend(unread.map(unseen));
         Some(Process {
             pid: glimpse.stat.identity.pid,
             parentage: if in_tree || self.lineage.of_this_start(glimpse) {

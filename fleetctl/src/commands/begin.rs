@@ -1,0 +1,69 @@
+//! What `deploy` and `rollback` share: whether somebody is asked before it begins, and whether they stay to the end.
+
+use fleet::outcome::exit;
+use fleet_proto::v1;
+
+use super::session::Session;
+use super::watch::{Until, watch};
+use crate::client::{Controller, Operator};
+use crate::config::Confirm;
+use crate::failure::Failure;
+use crate::output::documents::{Deployment, document};
+use crate::output::format::Format;
+use crate::output::{frame, tally};
+
+/// How a deployment is begun.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Begin {
+    /// Print the id and leave; the deployment goes on
+    #[arg(long)]
+    pub detach: bool,
+    /// Only show the plan
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+impl Begin {
+    /// Whether a person is asked first: the context says so, and nobody has said yes. Without a terminal it simply
+    /// runs; who may deploy is decided at the controller.
+    pub fn asks(&self, controller: &Controller) -> bool {
+        !self.yes && controller.target().confirm == Confirm::OnTerminal
+    }
+
+    /// What happens after a deployment was accepted: it is left alone, or watched to its outcome.
+    ///
+    /// # Errors
+    /// What the controller answered, unless it was only away.
+    pub async fn go_on(
+        &self,
+        session: &Session,
+        controller: &Controller,
+        client: Operator,
+        deployment: v1::Deployment,
+        format: Format,
+    ) -> Result<u8, Failure> {
+        let id = deployment.id.clone();
+        if self.detach {
+            match format {
+                Format::Json | Format::Jsonl => {
+                    session.screen.out(&document("Deployment", Deployment::from(deployment)));
+                }
+                _ => session.screen.out(&format!("{id}\n")),
+            }
+            session.screen.say(&format!("detached; {id} goes on. Come back with: fleetctl wait {id}"));
+            return Ok(exit::OK);
+        }
+        if session.screen.is_live() && format != Format::Jsonl {
+            session.screen.say(&frame::head(&deployment, session.screen.glyphs));
+            session.screen.say(&format!(
+                "{id} started by {}. Ctrl-C detaches; stop with: fleetctl abort {id}\n",
+                deployment.started_by
+            ));
+        }
+        tracing::info!(%id, nodes = tally::expected(&deployment).len(), "watching");
+        watch(session, controller, client, deployment, Until::Done, format).await
+    }
+}
