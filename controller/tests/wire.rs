@@ -46,6 +46,7 @@ impl Controller {
         let listen = listener.local_addr().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let config = Config {
+            run_tests: true,
             data_dir: self.dir.path().into(),
             listen,
             store: Backend::Sled,
@@ -227,8 +228,13 @@ impl Agent {
 
     /// Says anything of one service.
     async fn say(&self, node: &str, nonce: &str, evidence: v1::ServiceEvidence) {
-        let attestation =
-            v1::Attestation { node: node.into(), nonce: nonce.into(), boot_id: "b".into(), services: vec![evidence] };
+        let attestation = v1::Attestation {
+            node: node.into(),
+            nonce: nonce.into(),
+            boot_id: "b".into(),
+            services: vec![evidence],
+            ..Default::default()
+        };
         self.to_controller
             .send(v1::FromAgent { message: Some(v1::from_agent::Message::Attestation(attestation)) })
             .await

@@ -62,6 +62,8 @@ pub mod exit {
     pub const FAILED: u8 = 1;
     /// Differences exist.
     pub const DIFFERENCES: u8 = 2;
+    /// Aborted by a person.
+    pub const ABORTED: u8 = 5;
     /// `--timeout` ran out; the deployment goes on.
     pub const TIMED_OUT: u8 = 6;
     /// The command line is wrong.

@@ -2,7 +2,10 @@
 //! looked for among all of them at every event. Judging a whole deployment costs O(nodes) work in all because of this
 //! file (the law in the project's benchmarks); what the states mean is decided elsewhere.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::ops::Range;
 
 use crate::capacity::Capacity;
 use crate::deployment::{Spec, Waiver};
@@ -117,7 +120,7 @@ pub(super) struct Entry {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ear {
     /// What it was last seen to do.
-    pub(super) heard: Option<String>,
+    pub(super) heard: Option<Cow<'static, str>>,
     /// Since when it claims to hold its order while what is seen differs, and what is seen.
     pub(super) differs: Option<(Timestamp, String)>,
     /// Whether it serves while it waits for its turn.
@@ -153,11 +156,19 @@ pub(super) struct Tally {
     pub(super) restoring: usize,
 }
 
+/// Where each node lies among the entries, by name. Asked several times at every event: a search tree of ten thousand
+/// names costs twice what one of a hundred does, since every comparison waits for another piece of memory. Its keys are
+/// fixed, so that nothing depends on chance; names that collide on purpose would have to be enrolled first. Never
+/// iterated.
+type Index = HashMap<NodeName, usize, BuildHasherDefault<DefaultHasher>>;
+
 /// All of them.
 #[derive(Debug, Clone, Default)]
 pub struct Nodes {
     entries: Vec<Entry>,
-    index: BTreeMap<NodeName, usize>,
+    index: Index,
+    /// Where the nodes of each segment lie among the entries.
+    ranges: Vec<Range<usize>>,
     tallies: Vec<Tally>,
     /// Nodes outside the segments in no particular state: their queues are never used.
     outside: Tally,
@@ -192,10 +203,14 @@ impl Nodes {
     /// The nodes as they are when a deployment has just been planned.
     pub(super) fn planned(spec: &Spec, at: Timestamp) -> Self {
         let mut nodes = Self { tallies: vec![Tally::default(); spec.segments.len()], ..Self::default() };
+        nodes.entries.reserve(spec.size());
+        nodes.index.reserve(spec.size());
         for (segment, names) in spec.segments.iter().enumerate() {
+            let begin = nodes.entries.len();
             for name in names {
                 nodes.expect(name, Some(segment), at, spec);
             }
+            nodes.ranges.push(begin..nodes.entries.len());
         }
         for name in &spec.absent {
             nodes.expect(name, None, at, spec);
@@ -230,6 +245,7 @@ impl Nodes {
         });
         self.index.insert(name.clone(), index);
         self.count(index, Count::In);
+        self.enqueue(index);
         index
     }
 
@@ -241,6 +257,16 @@ impl Nodes {
     /// Whether a node takes part.
     pub fn contains(&self, name: &NodeName) -> bool {
         self.index.contains_key(name)
+    }
+
+    /// How many take part, those included that were decommissioned.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nobody takes part.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 
     /// Every expected node: segment by segment, then the absent, then those who joined later.
@@ -275,6 +301,11 @@ impl Nodes {
         &self.entries
     }
 
+    /// The entries of a segment, those included that have left it since; nothing for a segment that there is not.
+    pub(super) fn of_segment(&self, segment: usize) -> Range<usize> {
+        self.ranges.get(segment).cloned().unwrap_or_default()
+    }
+
     pub(super) fn tally(&self, segment: usize) -> &Tally {
         self.tallies.get(segment).unwrap_or(&self.outside)
     }
@@ -284,16 +315,40 @@ impl Nodes {
         indices.map(|index| self.entries[*index].name.clone()).collect()
     }
 
-    /// Changes one entry, and every count with it.
+    /// Changes one entry, and every count and queue with it.
     pub(super) fn change(&mut self, index: usize, change: impl FnOnce(&mut Entry)) {
+        let before = self.entries[index].place();
         self.count(index, Count::Out);
         change(&mut self.entries[index]);
         self.count(index, Count::In);
+        // Most changes leave a node in its queue, and queues cost more than counts.
+        if self.entries[index].place() != before {
+            self.queue(before).map(|queue| queue.remove(&index));
+            self.enqueue(index);
+        }
     }
 
     /// Notes what was heard of a node, when no count depends on it.
     pub(super) fn hear(&mut self, index: usize, change: impl FnOnce(&mut Ear)) {
         change(&mut self.entries[index].ear);
+    }
+
+    fn enqueue(&mut self, index: usize) {
+        let place = self.entries[index].place();
+        self.queue(place).map(|queue| queue.insert(index));
+    }
+
+    fn queue(&mut self, (segment, queue): Place) -> Option<&mut BTreeSet<usize>> {
+        let tally = match segment.and_then(|segment| self.tallies.get_mut(segment)) {
+            Some(tally) => tally,
+            None => &mut self.outside,
+        };
+        Some(match queue? {
+            Queue::PendingServing => &mut tally.pending_serving,
+            Queue::PendingIdle => &mut tally.pending_idle,
+            Queue::AheadServing => &mut tally.ahead_serving,
+            Queue::AheadIdle => &mut tally.ahead_idle,
+        })
     }
 
     fn count(&mut self, index: usize, count: Count) {
@@ -303,19 +358,6 @@ impl Nodes {
             Some(tally) => tally,
             None => &mut self.outside,
         };
-        let queue = match (&entry.state, entry.wish, serving) {
-            (NodeState::Decommissioned { .. }, _, _) | (_, Wish::Back, _) => None,
-            (NodeState::Pending, Wish::Nothing, true) => Some(&mut tally.pending_serving),
-            (NodeState::Pending, Wish::Nothing, false) => Some(&mut tally.pending_idle),
-            (_, Wish::Forward, true) => Some(&mut tally.ahead_serving),
-            (_, Wish::Forward, false) => Some(&mut tally.ahead_idle),
-            (_, Wish::Nothing, _) => None,
-        };
-        match (queue, count) {
-            (Some(queue), Count::In) => drop(queue.insert(index)),
-            (Some(queue), Count::Out) => drop(queue.remove(&index)),
-            (None, _) => {}
-        }
         let by = |counter: &mut usize, counts: bool| match (counts, count) {
             (true, Count::In) => *counter += 1,
             (true, Count::Out) => *counter -= 1,
@@ -374,7 +416,32 @@ enum Count {
     Out,
 }
 
+/// The queues of [`Tally`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Queue {
+    PendingServing,
+    PendingIdle,
+    AheadServing,
+    AheadIdle,
+}
+
+/// A segment, if any, and a queue of it, if any.
+type Place = (Option<usize>, Option<Queue>);
+
 impl Entry {
+    /// The queue that it stands in.
+    fn place(&self) -> Place {
+        let queue = match (&self.state, self.wish, self.serves()) {
+            (NodeState::Decommissioned { .. }, _, _) | (_, Wish::Back, _) => None,
+            (NodeState::Pending, Wish::Nothing, true) => Some(Queue::PendingServing),
+            (NodeState::Pending, Wish::Nothing, false) => Some(Queue::PendingIdle),
+            (_, Wish::Forward, true) => Some(Queue::AheadServing),
+            (_, Wish::Forward, false) => Some(Queue::AheadIdle),
+            (_, Wish::Nothing, _) => None,
+        };
+        (self.segment, queue)
+    }
+
     /// Whether it serves requests now, as far as is known. A node that is being changed does not, nor does one that
     /// failed, and one that is absent cannot be counted on.
     fn serves(&self) -> bool {

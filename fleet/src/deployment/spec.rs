@@ -77,6 +77,10 @@ pub struct Spec {
     /// Nodes that need not be proven.
     #[serde(default)]
     pub waivers: BTreeMap<NodeName, Waiver>,
+    /// The selection that left other nodes out, as it was written; empty when none was. Who joins later is then not
+    /// part of it.
+    #[serde(default)]
+    pub limit: String,
     /// The plan that it carries out.
     #[serde(default)]
     pub plan: Option<PlanId>,

@@ -8,6 +8,8 @@ use crate::{NodeName, Outcome, Timestamp};
 #[derive(Debug, Clone)]
 pub struct Deployment {
     pub(super) spec: Spec,
+    /// [`Spec::size`]: counted once, since it is asked for whenever a node has failed.
+    pub(super) size: usize,
     pub(super) phase: Phase,
     pub(super) nodes: Nodes,
     pub(super) segments: Vec<SegmentState>,
@@ -206,6 +208,7 @@ impl Deployment {
         Some(Self {
             nodes: Nodes::planned(spec, *at),
             segments: vec![SegmentState::default(); spec.segments.len()],
+            size: spec.size(),
             spec: (**spec).clone(),
             phase: Phase::Planned,
             migration: MigrationState::default(),
@@ -486,10 +489,8 @@ impl Deployment {
     }
 
     fn schedule_segment(&mut self, segment: usize) {
-        for name in self.spec.segments.get(segment).cloned().unwrap_or_default() {
-            if let Some(index) = self.nodes.find(&name) {
-                self.schedule(index);
-            }
+        for index in self.nodes.of_segment(segment) {
+            self.schedule(index);
         }
     }
 

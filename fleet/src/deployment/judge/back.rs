@@ -3,7 +3,7 @@
 
 use crate::Timestamp;
 use crate::deployment::Fact;
-use crate::deployment::state::{Deployment, Phase};
+use crate::deployment::state::{Deployment, Phase, SegmentState};
 
 impl Deployment {
     /// What becomes true next on the way back.
@@ -16,17 +16,21 @@ impl Deployment {
             let by = format!("the deadline of the pause by {}", paused.by);
             return Some(Fact::Resumed { at, by });
         }
+        // Asked first: while a person is waited for, a long queue is not to be gone through at every event.
+        if self.is_held() {
+            return None;
+        }
         match self.phase {
-            Phase::TurningBack { .. } => self.turn_next(at),
+            Phase::TurningBack { segment } => Some(self.turn_next(segment, at)),
             Phase::RollingBack { segment } => {
                 let nodes = self.next_to_turn(segment);
                 if !nodes.is_empty() {
                     let nodes = self.nodes.names(nodes.iter());
-                    return self.begin(Fact::NodesTurnedBack { at, segment, nodes });
+                    return Some(Fact::NodesTurnedBack { at, segment, nodes });
                 }
                 let tally = self.nodes.tally(segment);
                 let waiting = tally.ahead_serving.len() + tally.ahead_idle.len() + tally.restoring > 0;
-                if waiting { None } else { self.turn_next(at) }
+                (!waiting).then(|| self.turn_next(Some(segment), at))
             }
             Phase::Planned
             | Phase::Rolling { .. }
@@ -40,13 +44,15 @@ impl Deployment {
         }
     }
 
-    /// Newest segment first, and only those whose turn had come.
-    fn turn_next(&self, at: Timestamp) -> Option<Fact> {
-        let next = self.segments.iter().rposition(|state| state.started_at.is_some() && state.rollback_at.is_none());
-        self.begin(match next {
+    /// Newest segment first, and only those whose turn had come: after `done`, the one that went back last, those
+    /// before it, so that all segments together are looked at once.
+    fn turn_next(&self, done: Option<usize>, at: Timestamp) -> Fact {
+        let before = done.unwrap_or(self.segments.len()).min(self.segments.len());
+        let waits = |state: &SegmentState| state.started_at.is_some() && state.rollback_at.is_none();
+        match self.segments[..before].iter().rposition(waits) {
             Some(segment) => Fact::SegmentRollbackStarted { at, segment },
             None => Fact::VerificationStarted { at },
-        })
+        }
     }
 
     /// The nodes of a segment that may be ordered back now: those that do not serve at once, the others within the

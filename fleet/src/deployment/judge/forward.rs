@@ -37,14 +37,17 @@ impl Deployment {
     }
 
     fn roll(&self, segment: usize, at: Timestamp) -> Option<Fact> {
-        let nodes = self.next_to_order(segment);
-        if !nodes.is_empty() {
-            let nodes = self.nodes.names(nodes.iter());
-            return self.begin(Fact::NodesOrdered { at, segment, nodes });
-        }
         let tally = self.nodes.tally(segment);
-        let waiting = tally.pending_serving.len() + tally.pending_idle.len() + tally.ordered > 0;
-        (!waiting).then_some(Fact::SegmentProven { at, segment })
+        if tally.pending_serving.is_empty() && tally.pending_idle.is_empty() && tally.ordered == 0 {
+            return Some(Fact::SegmentProven { at, segment });
+        }
+        // Asked first: while a person is waited for, a long queue is not to be gone through at every event.
+        if self.is_held() {
+            return None;
+        }
+        let nodes = self.next_to_order(segment);
+        let nodes = self.nodes.names(nodes.iter());
+        (!nodes.is_empty()).then_some(Fact::NodesOrdered { at, segment, nodes })
     }
 
     /// The nodes of a segment that may be ordered now, within `parallel` and the floor. Nodes that do not serve go
@@ -62,8 +65,7 @@ impl Deployment {
     /// Whether nodes of the segment at work wait only because too few others serve, with none under way.
     pub(super) fn is_blocked(&self) -> bool {
         let Phase::Rolling { segment } = self.phase else { return false };
-        let held = self.paused.is_some() || self.halted.is_some();
-        !held
+        !self.is_held()
             && self.nodes.in_flight == 0
             && !self.nodes.tally(segment).pending_serving.is_empty()
             && self.next_to_order(segment).is_empty()
@@ -99,7 +101,7 @@ impl Deployment {
 
     /// The migration is run on the first node of its segment that is there and has not failed.
     fn migrate(&self, place: Place, at: Timestamp) -> Option<Fact> {
-        if !self.migration_is_due(place) {
+        if !self.migration_is_due(place) || self.is_held() {
             return None;
         }
         let able = |state: &NodeState| match state {
@@ -114,7 +116,7 @@ impl Deployment {
         };
         let names = self.spec.segments.get(place.segment()).into_iter().flatten();
         let mut there = names.filter(|name| self.nodes.get(name).is_some_and(able));
-        self.begin(match there.next() {
+        Some(match there.next() {
             Some(node) => Fact::MigrationStarted { at, node: node.clone(), attempt: self.migration.attempts + 1 },
             None => {
                 let reason = format!("no node of segment {} is left to run it", place.segment() + 1);

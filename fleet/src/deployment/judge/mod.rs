@@ -91,7 +91,7 @@ impl Deployment {
             return Some(cause.clone());
         }
         let failed = self.nodes.failed;
-        if failed > self.forgiven && self.spec.max_failures.is_exceeded(failed, self.spec.size()) {
+        if failed > self.forgiven && self.spec.max_failures.is_exceeded(failed, self.size) {
             return Some(Cause::BudgetExceeded { failed, allowed: self.spec.max_failures.to_string() });
         }
         if let Some(shortage) = self.nodes.capacity(self.spec.floor).must_stop() {
@@ -117,7 +117,12 @@ impl Deployment {
 
     /// Nothing is begun while a person is waited for.
     fn begin(&self, fact: Fact) -> Option<Fact> {
-        (self.paused.is_none() && self.halted.is_none()).then_some(fact)
+        (!self.is_held()).then_some(fact)
+    }
+
+    /// Whether a person is waited for.
+    fn is_held(&self) -> bool {
+        self.paused.is_some() || self.halted.is_some()
     }
 
     /// Deadlines do not run while no controller listens.

@@ -1,6 +1,8 @@
 //! What arrives, and what it changes at once. Proof counts only if it was asked for after the order, after the bake, or
 //! in the last round; differences are given time to settle (`deadlines.rs`).
 
+use std::borrow::Cow;
+
 use crate::deployment::event::{Observation, Seen};
 use crate::deployment::nodes::{Baked, NodeState, Serves};
 use crate::deployment::state::{Deployment, Phase};
@@ -110,7 +112,7 @@ impl Deployment {
         }
         self.listen(index, &observation.seen, at);
         let asked_at = observation.asked_at;
-        let node = node.clone();
+        let node = || node.clone();
         let state = &self.nodes.entry(index).state;
         if let Phase::Verifying { since } = self.phase {
             if !state.is_open() {
@@ -119,28 +121,28 @@ impl Deployment {
             return match &observation.seen {
                 // What the node's agent may still undo by itself is not what it will run.
                 Seen::Proven { grade, confirmation: Confirmation::Given, .. } if asked_at >= since => {
-                    Some(Fact::NodeVerified { at, node, grade: *grade })
+                    Some(Fact::NodeVerified { at, node: node(), grade: *grade })
                 }
-                Seen::Failed { reason } => Some(Fact::NodeUnverified { at, node, reason: reason.clone() }),
+                Seen::Failed { reason } => Some(Fact::NodeUnverified { at, node: node(), reason: reason.clone() }),
                 Seen::Proven { .. } | Seen::Working { .. } | Seen::Differs { .. } => None,
             };
         }
         match (state, &observation.seen) {
             (NodeState::Ordered { since }, Seen::Proven { grade, .. }) if asked_at >= *since => {
-                Some(Fact::NodeProven { at, node, grade: *grade })
+                Some(Fact::NodeProven { at, node: node(), grade: *grade })
             }
             (NodeState::Ordered { .. } | NodeState::Proven { .. }, Seen::Failed { reason }) => {
-                Some(Fact::NodeFailed { at, node, reason: reason.clone() })
+                Some(Fact::NodeFailed { at, node: node(), reason: reason.clone() })
             }
             (
                 NodeState::Proven { baked: Baked::NotYet, .. },
                 Seen::Proven { up, confirmation: Confirmation::Given, .. },
-            ) if self.outlived_bake(index, asked_at, *up) => Some(Fact::NodeBaked { at, node }),
+            ) if self.outlived_bake(index, asked_at, *up) => Some(Fact::NodeBaked { at, node: node() }),
             (NodeState::Restoring { since }, Seen::Proven { .. }) if asked_at >= *since => {
-                Some(Fact::NodeRestored { at, node })
+                Some(Fact::NodeRestored { at, node: node() })
             }
             (NodeState::Restoring { .. }, Seen::Failed { reason }) => {
-                Some(Fact::NodeNotRestored { at, node, reason: reason.clone() })
+                Some(Fact::NodeNotRestored { at, node: node(), reason: reason.clone() })
             }
             (
                 NodeState::Pending
@@ -161,11 +163,11 @@ impl Deployment {
     /// Remembers what was seen, for patience, for capacity and for people.
     fn listen(&mut self, index: usize, seen: &Seen, now: Timestamp) {
         let detail = match seen {
-            Seen::Proven { confirmation: Confirmation::Awaited, .. } => "proven, not yet confirmed".to_owned(),
-            Seen::Proven { up, .. } if up.0 < self.spec.bake.0 => format!("proven, up for {up}"),
-            Seen::Proven { .. } => "proven".to_owned(),
-            Seen::Working { detail } => detail.clone(),
-            Seen::Failed { reason } | Seen::Differs { reason } => reason.clone(),
+            Seen::Proven { confirmation: Confirmation::Awaited, .. } => Cow::Borrowed("proven, not yet confirmed"),
+            Seen::Proven { up, .. } if up.0 < self.spec.bake.0 => Cow::Owned(format!("proven, up for {up}")),
+            Seen::Proven { .. } => Cow::Borrowed("proven"),
+            Seen::Working { detail } => Cow::Owned(detail.clone()),
+            Seen::Failed { reason } | Seen::Differs { reason } => Cow::Owned(reason.clone()),
         };
         let serves = match seen {
             Seen::Proven { .. } => Serves::Yes,

@@ -65,6 +65,8 @@ pub struct Request {
     pub waivers: BTreeMap<NodeName, Waiver>,
     /// The same for every node that is absent when it is planned.
     pub waive_absent: Option<Waiver>,
+    /// The selection that left other nodes out, as it was written; empty when none was.
+    pub limit: String,
     /// Who asks.
     pub actor: String,
     /// Why.
@@ -372,6 +374,7 @@ impl Plan {
             absent_grace: request.absent_grace,
             pause_deadline: request.pause_deadline,
             on_failure: request.on_failure,
+            limit: request.limit,
             plan: Some(self.id.clone()),
             supersedes: None,
             actor,
