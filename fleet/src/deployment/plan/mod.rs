@@ -205,9 +205,14 @@ pub fn plan(
     let seed = format!("{}/{}/{}", request.service, request.environment, request.version);
     let mut present = arrange(present, &request.sequence, &seed);
     let mut absent = arrange(absent, &Sequence::Name, &seed);
-    if let Some(node) =
-        request.waivers.keys().find(|node| !present.iter().chain(&absent).any(|candidate| candidate.node == **node))
-    {
+    // Every node is looked at once, not once per waiver.
+    let waived: BTreeSet<&NodeName> = present
+        .iter()
+        .chain(&absent)
+        .map(|candidate| &candidate.node)
+        .filter(|node| request.waivers.contains_key(*node))
+        .collect();
+    if let Some(node) = request.waivers.keys().find(|node| !waived.contains(node)) {
         return Err(Refusal::NoSuchNode { node: node.clone() });
     }
     absent
