@@ -124,7 +124,7 @@ impl Deployment {
                 (Some(_), Again::Skip) | (Some(Halt::Inconclusive { .. } | Halt::Interrupted { .. }), Again::Retry) => {
                     Ok(())
                 }
-                (Some(Halt::Failure { .. }), Again::Retry) if self.failing.is_some() => Ok(()),
+                (Some(Halt::Failure { cause }), Again::Retry) if self.failing.as_ref() == Some(cause) => Ok(()),
                 (Some(halt @ (Halt::PauseAfter { .. } | Halt::Failure { .. })), Again::Retry) => {
                     let what = format!("there is nothing to try again: {halt}");
                     refuse(what, format!("go on with: fleetctl promote {id}"))

@@ -244,7 +244,7 @@ pub enum Fact {
     NodesTurnedBack {
         /// When.
         at: Timestamp,
-        /// Which, from 0.
+        /// Which, from 0; the number of segments for nodes that are in none.
         segment: usize,
         /// Which.
         nodes: Vec<NodeName>,

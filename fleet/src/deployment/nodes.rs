@@ -8,7 +8,7 @@ use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::ops::Range;
 
 use crate::capacity::Capacity;
-use crate::deployment::{Spec, Waiver};
+use crate::deployment::{Previous, Spec, Waiver};
 use crate::release::Grade;
 use crate::{NodeName, Timestamp};
 
@@ -105,11 +105,15 @@ pub(super) struct Entry {
     /// Its segment; None for the absent and for those who joined later.
     pub(super) segment: Option<usize>,
     pub(super) expected_since: Timestamp,
+    /// What it held when it joined; for the others the spec says it.
+    pub(super) previous: Option<Previous>,
     /// Whether it served when the deployment was planned.
     was_healthy: bool,
     pub(super) state: NodeState,
     pub(super) wish: Wish,
     pub(super) waiver: Option<Waiver>,
+    /// It failed, and a person was told so: it halted because of it, and only a promotion leads on.
+    pub(super) is_told: bool,
     pub(super) ear: Ear,
     /// When something is due, by the agenda. May be too early, never too late.
     due: Option<Timestamp>,
@@ -170,10 +174,12 @@ pub struct Nodes {
     /// Where the nodes of each segment lie among the entries.
     ranges: Vec<Range<usize>>,
     tallies: Vec<Tally>,
-    /// Nodes outside the segments in no particular state: their queues are never used.
+    /// The nodes outside the segments. Nobody takes them from a queue on the way forward.
     outside: Tally,
     /// Failed on the way forward, and not waived.
     pub(super) failed: usize,
+    /// The same, and no person was told of it yet.
+    pub(super) untold: usize,
     /// Serving now.
     pub(super) serving: usize,
     /// Neither verified nor unverified, and still expected.
@@ -193,8 +199,10 @@ pub struct Nodes {
 impl PartialEq for Nodes {
     /// Equal in everything that is history; what was merely heard does not count.
     fn eq(&self, other: &Self) -> bool {
-        let history =
-            |entry: &Entry| (entry.name.clone(), entry.segment, entry.state.clone(), entry.wish, entry.waiver.clone());
+        let history = |entry: &Entry| {
+            let Entry { name, segment, state, wish, waiver, is_told, .. } = entry.clone();
+            (name, segment, state, wish, waiver, is_told)
+        };
         self.entries.iter().map(history).eq(other.entries.iter().map(history))
     }
 }
@@ -236,10 +244,12 @@ impl Nodes {
             name: name.clone(),
             segment,
             expected_since: at,
+            previous: None,
             was_healthy: serves == Serves::Yes,
             state: NodeState::Pending,
             wish: Wish::Nothing,
             waiver: spec.waivers.get(name).cloned(),
+            is_told: false,
             ear: Ear { serves, ..Ear::default() },
             due: None,
         });
@@ -306,6 +316,11 @@ impl Nodes {
         self.ranges.get(segment).cloned().unwrap_or_default()
     }
 
+    /// What is counted of the nodes that are in no segment.
+    pub(super) fn outside(&self) -> &Tally {
+        &self.outside
+    }
+
     pub(super) fn tally(&self, segment: usize) -> &Tally {
         self.tallies.get(segment).unwrap_or(&self.outside)
     }
@@ -370,7 +385,9 @@ impl Nodes {
         by(&mut tally.unbaked, matches!(entry.state, NodeState::Proven { baked: Baked::NotYet, .. }));
         by(&mut self.in_flight, ordered || restoring);
         by(&mut self.serving, serving);
-        by(&mut self.failed, matches!(entry.state, NodeState::Failed { .. }) && entry.waiver.is_none());
+        let failed = matches!(entry.state, NodeState::Failed { .. }) && entry.waiver.is_none();
+        by(&mut self.failed, failed);
+        by(&mut self.untold, failed && !entry.is_told);
         by(&mut self.open, entry.state.is_open());
         if entry.segment.is_some() {
             let untried = entry.state == NodeState::Pending;
@@ -378,6 +395,15 @@ impl Nodes {
             by(&mut self.healthy, proven || (entry.was_healthy && (untried || ordered)));
             by(&mut self.untried, untried);
             by(&mut self.broken_open, !entry.was_healthy && (untried || ordered));
+        }
+    }
+
+    /// Notes that a person is told of every failure that there is.
+    pub(super) fn tell_of_failures(&mut self) {
+        for index in 0..self.entries.len() {
+            if matches!(self.entries[index].state, NodeState::Failed { .. }) {
+                self.change(index, |entry| entry.is_told = true);
+            }
         }
     }
 

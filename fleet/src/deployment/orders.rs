@@ -72,9 +72,10 @@ impl Deployment {
             Wish::Nothing => None,
             Wish::Forward => Some((spec.generation, spec.target.clone(), spec.confirm)),
             // The way back is not undone: it would lead to what has just failed.
-            Wish::Back => spec
+            Wish::Back => entry
                 .previous
-                .get(&entry.name)
+                .as_ref()
+                .or_else(|| spec.previous.get(&entry.name))
                 .map(|previous| (spec.rollback_generation, previous.hold.clone(), Millis(0))),
         }
     }
@@ -115,11 +116,12 @@ impl Deployment {
                     None => Some(self.started_at),
                 }
             }
-            Phase::Baking { since, .. } => Some(self.patience(since).after(self.spec.bake)),
             Phase::Gating { asking, since } => Some(self.gate_due(asking.gate, since)),
             Phase::Migrating { since, .. } => Some(self.migration_due(since)),
             Phase::Rolling { .. } => self.blocked_until(),
-            Phase::RollingBack { .. } | Phase::Verifying { .. } => None,
+            // Only nodes are waited for, and each has its own deadline: to be woken at the end of the bake, when it is
+            // time for a proof and none has come yet, would be to be woken again and again until it comes.
+            Phase::Baking { .. } | Phase::RollingBack { .. } | Phase::Verifying { .. } => None,
         };
         let agenda = self.nodes.first_due().map(|(due, _)| due);
         own.into_iter().chain(agenda).chain(self.decision_due()).min()

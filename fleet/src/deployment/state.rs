@@ -1,7 +1,7 @@
 //! What a deployment remembers: the fold of its facts, without opinion.
 
-use crate::deployment::nodes::{Baked, NodeState, Nodes, Wish};
-use crate::deployment::{AbortMode, Again, Asking, Cause, Fact, Halt, Place, Spec};
+use crate::deployment::nodes::{Baked, Ear, NodeState, Nodes, Wish};
+use crate::deployment::{AbortMode, Again, Asking, Cause, Fact, Halt, Place, Previous, Spec};
 use crate::{NodeName, Outcome, Timestamp};
 
 /// A deployment: its spec, and what has become true since.
@@ -21,8 +21,6 @@ pub struct Deployment {
     pub(super) unresolved: Option<Halt>,
     pub(super) halted: Option<Halted>,
     pub(super) paused: Option<Paused>,
-    /// So many failed nodes were there when a person promoted it past them.
-    pub(super) forgiven: usize,
     pub(super) turned: Turned,
     pub(super) abort: Option<AbortMode>,
     pub(super) started_at: Timestamp,
@@ -193,7 +191,6 @@ impl PartialEq for Deployment {
             && self.unresolved == other.unresolved
             && self.halted == other.halted
             && self.paused == other.paused
-            && self.forgiven == other.forgiven
             && self.turned == other.turned
             && self.abort == other.abort
             && self.started_at == other.started_at
@@ -217,7 +214,6 @@ impl Deployment {
             unresolved: None,
             halted: None,
             paused: None,
-            forgiven: 0,
             turned: Turned::Forward,
             abort: None,
             started_at: *at,
@@ -314,7 +310,11 @@ impl Deployment {
                 self.leave_migration();
             }
             Fact::Halted { at, halt } => {
-                self.unresolved = None;
+                // Another halt does not settle it: a person has still to be told of it.
+                self.unresolved.take_if(|unresolved| unresolved == halt);
+                if let Halt::Failure { cause: Cause::BudgetExceeded { .. } } = halt {
+                    self.nodes.tell_of_failures();
+                }
                 self.halted = Some(Halted { since: *at, halt: halt.clone() });
             }
             Fact::Promoted { again, .. } => self.promote(*again),
@@ -325,7 +325,7 @@ impl Deployment {
                     self.nodes.change(index, |entry| entry.waiver = Some(waiver.clone()));
                 }
             }
-            Fact::NodeJoined { at, node, .. } => self.join(node, *at),
+            Fact::NodeJoined { at, node, previous } => self.join(node, previous, *at),
             Fact::NodeDecommissioned { at, node, by, reason } => {
                 let reason = format!("decommissioned by {by}: {reason}");
                 self.wish(node, Wish::Nothing, NodeState::Decommissioned { since: *at, reason });
@@ -393,7 +393,7 @@ impl Deployment {
                 entry.wish = wish;
                 entry.state = state;
                 // What was seen before this order is no news of it.
-                entry.ear.differs = None;
+                (entry.ear.heard, entry.ear.differs) = (None, None);
             });
             self.schedule(index);
         }
@@ -429,8 +429,9 @@ impl Deployment {
 
     fn promote(&mut self, again: Again) {
         let Some(halted) = self.halted.take() else { return };
-        self.forgiven = self.nodes.failed;
-        let failing = self.failing.take();
+        // What went wrong meanwhile is not what this person was told of.
+        let is_told = |cause: &mut Cause| matches!(&halted.halt, Halt::Failure { cause: told } if told == cause);
+        let failing = self.failing.take_if(is_told);
         if again == Again::Retry {
             return;
         }
@@ -460,7 +461,7 @@ impl Deployment {
         self.unresolved = None;
     }
 
-    fn join(&mut self, node: &NodeName, at: Timestamp) {
+    fn join(&mut self, node: &NodeName, previous: &Previous, at: Timestamp) {
         let index = self.nodes.expect(node, None, at, &self.spec);
         let wish = match (self.phase, self.turned) {
             (Phase::Verifying { .. }, Turned::Forward) => Wish::Forward,
@@ -469,8 +470,11 @@ impl Deployment {
         self.nodes.change(index, |entry| {
             entry.segment = None;
             entry.expected_since = at;
+            entry.previous = Some(previous.clone());
             entry.state = NodeState::Pending;
             entry.wish = wish;
+            // A machine that comes back under its name is another one.
+            entry.ear = Ear::default();
         });
         self.schedule(index);
     }
@@ -482,7 +486,11 @@ impl Deployment {
             // The absent and those who joined are ordered now, and only forward.
             let last = entry.segment.is_none() && entry.state == NodeState::Pending;
             if last && self.turned == Turned::Forward {
-                self.nodes.change(index, |entry| entry.wish = Wish::Forward);
+                self.nodes.change(index, |entry| {
+                    entry.wish = Wish::Forward;
+                    // What was seen before this order is no news of it.
+                    entry.ear.differs = None;
+                });
             }
             self.schedule(index);
         }

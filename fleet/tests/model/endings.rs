@@ -59,8 +59,7 @@ pub(crate) fn is_silent(world: &World) -> bool {
     let (deployment, now) = (&world.deployment, world.clock.now());
     let by = || "carol".to_owned();
     let told = |command| Event::Told { by: by(), command };
-    let proven =
-        Seen::Proven { grade: Grade::Digest, up: epochs(LONG_AGO as u64), confirmation: Confirmation::Given };
+    let proven = Seen::Proven { grade: Grade::Digest, up: epochs(LONG_AGO as u64), confirmation: Confirmation::Given };
     let mut events = vec![
         Event::Tick,
         told(Command::Pause),

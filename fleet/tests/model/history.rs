@@ -24,7 +24,10 @@ pub(crate) struct History {
     pub(crate) baked: BTreeSet<usize>,
     /// Gates that are through: by an answer, or because a person said so.
     pub(crate) gates: BTreeSet<(usize, usize)>,
-    pub(crate) asking: Option<(Asking, Timestamp)>,
+    /// The asking at work, or the last one.
+    pub(crate) asking: Option<Asking>,
+    /// Since when an answer is waited for.
+    pub(crate) asked_at: Option<Timestamp>,
     /// The asking before that one.
     pub(crate) earlier: Option<Asking>,
     /// Segments after which a person let it go on.
@@ -45,11 +48,10 @@ pub(crate) struct History {
 pub(crate) struct Past {
     pub(crate) segment: Option<usize>,
     pub(crate) standing: Standing,
-    /// When it was ordered last, either way.
-    pub(crate) ordered_at: Timestamp,
-    /// It was ordered forward, or back.
+    /// Since when it is at work on an order, either way.
+    pub(crate) ordered_at: Option<Timestamp>,
+    /// It was ordered forward once.
     pub(crate) forward: bool,
-    pub(crate) back: bool,
     pub(crate) baked: bool,
     pub(crate) expected_since: Timestamp,
     /// Since when it was seen to differ from what it claims.
@@ -94,6 +96,7 @@ impl History {
             baked: BTreeSet::new(),
             gates: BTreeSet::new(),
             asking: None,
+            asked_at: None,
             earlier: None,
             promoted: BTreeSet::new(),
             migrations: 0,
@@ -167,11 +170,14 @@ impl History {
                 self.baked.insert(*segment);
             }
             Fact::GateStarted { at, asking } => {
-                self.earlier = self.asking.map(|(asking, _)| asking);
-                self.asking = Some((*asking, *at));
+                self.earlier = self.asking.replace(*asking);
+                self.asked_at = Some(*at);
             }
-            Fact::GatePassed { asking, .. } => drop(self.gates.insert((asking.segment, asking.gate))),
-            Fact::GateFailed { .. } | Fact::GateInconclusive { .. } => {}
+            Fact::GatePassed { asking, .. } => {
+                self.asked_at = None;
+                self.gates.insert((asking.segment, asking.gate));
+            }
+            Fact::GateFailed { .. } | Fact::GateInconclusive { .. } => self.asked_at = None,
             Fact::MigrationStarted { .. } => self.migrations += 1,
             Fact::MigrationSucceeded { .. } => self.migrated = true,
             Fact::MigrationFailed { .. } | Fact::MigrationInterrupted { .. } => {}
@@ -198,7 +204,7 @@ impl History {
             }
             Fact::RollbackStarted { .. } => {
                 self.turned = true;
-                self.round = None;
+                (self.round, self.baking, self.asked_at) = (None, None, None);
                 self.unhand();
             }
             Fact::Stopped { .. } => self.unhand(),
@@ -240,17 +246,16 @@ impl History {
         for node in nodes {
             self.stand(node, standing);
             if let Some(past) = self.nodes.get_mut(node) {
-                past.ordered_at = at;
+                past.ordered_at = Some(at);
                 past.differs = None;
                 past.forward |= standing == Standing::Ordered;
-                past.back |= standing == Standing::Restoring;
             }
         }
     }
 
     fn stand(&mut self, node: &NodeName, standing: Standing) {
         if let Some(past) = self.nodes.get_mut(node) {
-            past.standing = standing;
+            (past.standing, past.ordered_at) = (standing, None);
         }
     }
 }
@@ -260,9 +265,8 @@ impl Past {
         Self {
             segment,
             standing: Standing::Untouched,
-            ordered_at: at,
+            ordered_at: None,
             forward: false,
-            back: false,
             baked: false,
             expected_since: at,
             differs: None,

@@ -5,15 +5,15 @@
 use fleet::deployment::{Deployment, Event, Fact, Phase, Seen, Verdict};
 use fleet::evidence::Confirmation;
 use fleet::order::{Reception, receive};
-use fleet::{Order, Timestamp};
+use fleet::{Generation, Order, Timestamp};
 use stateright::Property;
 
 use crate::endings;
-use crate::history::{Past, Standing};
+use crate::history::{History, Standing};
 use crate::limits;
 use crate::projection::Projection;
 use crate::scenario::Scenario;
-use crate::world::{BACK, FORWARD, World};
+use crate::world::{BACK, FORWARD, LONG_AGO, World, epoch_of};
 
 macro_rules! laws {
     ($($law:ident: $words:literal,)*) => {
@@ -52,7 +52,7 @@ laws! {
     BakeIsFresh: "a node has baked by a proof asked for after the bake, of one life, with nothing to undo",
     VerdictIsFresh: "a node is verified by a proof asked for in the last round, with nothing to undo",
     NobodyIsHurried: "no node fails before its time is over, and time stands still while no controller listens",
-    SilenceFails: "silence past the deadline is a failure",
+    SilenceFails: "silence past the deadline is a failure, and so is to differ for longer than it may take to settle",
     WokenInTime: "nothing comes true by time alone before the time to be woken",
     LeftAloneItEnds: "time alone always leads on, until it is over",
     MigratedOnce: "the migration is begun once, and again only when a person says so",
@@ -64,7 +64,9 @@ laws! {
 /// Weighs one turn of the controller: `before` is the deployment before it, the world's is the one after it.
 pub(crate) fn check_turn(world: &mut World, before: Deployment, event: &Event, facts: &[Fact]) {
     let now = world.clock.now();
-    if let Event::Observed { node, observation } = event {
+    if let Event::Observed { node, observation } = event
+        && before.order_for(node).is_none_or(|order| order.generation == observation.generation)
+    {
         world.history.hear(node, &observation.seen, now);
     }
     let mut folded = before;
@@ -72,10 +74,18 @@ pub(crate) fn check_turn(world: &mut World, before: Deployment, event: &Event, f
     let mut broken = Vec::new();
     for fact in facts {
         broken.extend(limits::begun(&history, fact, folded.spec()));
-        broken.extend(evidence(&history, fact, event, now));
+        let order = fact.node().and_then(|node| folded.order_for(node));
+        broken.extend(evidence(&history, fact, event, order.map(|order| order.generation), now));
         broken.extend(limits::patience(&history, fact, event, now));
         history.fold(fact);
         folded.apply(fact);
+        if matches!(fact, Fact::VerificationStarted { .. }) && history.turned {
+            let ordered = history.nodes.iter().filter(|(_, past)| past.forward && past.standing != Standing::Gone);
+            let back = |node| folded.order_for(node).is_some_and(|order| order.generation == BACK);
+            if !ordered.map(|(node, _)| node).all(back) {
+                broken.push(Law::NobodyIsForgotten);
+            }
+        }
     }
     if folded != world.deployment || folded.facts() != (world.journal.len() + facts.len()) as u64 {
         broken.push(Law::FactsAreAll);
@@ -141,19 +151,24 @@ pub(crate) fn check_succession(world: &mut World, successor: &Deployment) {
     }
 }
 
-/// Weighs the passing of time: `woken_at` is what the deployment asked for, `still` whether anything has changed.
-pub(crate) fn check_passing(world: &mut World, woken_at: Option<Timestamp>, still: bool) {
+/// Weighs the passing of an epoch after `before`, which asked to be woken at `woken_at`. Whoever waits has something
+/// in store that is not older than every span.
+pub(crate) fn check_passing(world: &mut World, before: &World, woken_at: Option<Timestamp>) {
     let now = world.clock.now();
-    if woken_at.is_none_or(|at| at > now) && !world.deployment.clone().handle(&Event::Tick, now).is_empty() {
+    let woken = woken_at.is_some_and(|at| at <= now);
+    if !woken && !world.deployment.clone().handle(&Event::Tick, now).is_empty() {
         world.broken.insert(Law::WokenInTime);
     }
-    if still {
+    let nothing = world.journal.len() == before.journal.len();
+    let long_ago = woken_at.is_none_or(|at| epoch_of(now) - epoch_of(at) > LONG_AGO);
+    if nothing && long_ago {
         world.broken.insert(Law::LeftAloneItEnds);
     }
 }
 
-/// Whether a fact that speaks of proof, or of an answer, follows from the event.
-fn evidence(history: &crate::history::History, fact: &Fact, event: &Event, now: Timestamp) -> Option<Law> {
+/// Whether a fact that speaks of proof, or of an answer, follows from the event; `order` is the one that its node
+/// stands under.
+fn evidence(history: &History, fact: &Fact, event: &Event, order: Option<Generation>, now: Timestamp) -> Option<Law> {
     let past = fact.node().and_then(|node| history.nodes.get(node));
     // The moment the proof was asked for, if the event is a proof of this node, and whether it can be undone.
     let proof = match event {
@@ -163,40 +178,44 @@ fn evidence(history: &crate::history::History, fact: &Fact, event: &Event, now: 
         },
         _ => None,
     };
-    let fresh = |from: Timestamp, past: &Past| {
-        let generation = if past.back { BACK } else { FORWARD };
-        let asked = past.back || past.forward;
-        proof.is_some_and(|(seen, _, _)| seen.asked_at >= from && (!asked || seen.generation == generation))
+    let fresh = |from: Timestamp| {
+        proof.is_some_and(|(seen, _, _)| seen.asked_at >= from && order.is_none_or(|order| seen.generation == order))
     };
     let given = proof.is_some_and(|(_, _, confirmation)| confirmation == Confirmation::Given);
     let holds = match (fact, past) {
         (Fact::NodeProven { .. }, Some(past)) => {
-            return (!fresh(past.ordered_at, past) || past.standing != Standing::Ordered).then_some(Law::ProofIsFresh);
+            let fresh = past.ordered_at.is_some_and(fresh);
+            return (!fresh || past.standing != Standing::Ordered).then_some(Law::ProofIsFresh);
         }
         (Fact::NodeRestored { .. }, Some(past)) => {
-            let late = past.standing != Standing::Restoring;
-            return (!fresh(past.ordered_at, past) || late).then_some(Law::ProofIsFresh);
+            let fresh = past.ordered_at.is_some_and(fresh);
+            return (!fresh || past.standing != Standing::Restoring).then_some(Law::ProofIsFresh);
         }
-        (Fact::NodeBaked { .. }, Some(past)) => {
+        (Fact::NodeBaked { .. }, Some(_)) => {
             let after = history.baking.map(|(_, since)| since.max(history.listening).after(limits::BAKE));
             let one_life = proof.is_some_and(|(_, up, _)| up >= limits::BAKE);
-            return (!after.is_some_and(|after| fresh(after, past)) || !one_life || !given).then_some(Law::BakeIsFresh);
+            return (!after.is_some_and(fresh) || !one_life || !given).then_some(Law::BakeIsFresh);
         }
         (Fact::NodeVerified { .. }, Some(past)) => {
-            let round = history.round.is_some_and(|round| fresh(round, past));
-            return (!round || !given || past.standing == Standing::Gone).then_some(Law::VerdictIsFresh);
+            let round = history.round.is_some_and(fresh);
+            // Who was not there when its segment baked has to outlive the bake now.
+            let baked = past.baked || order != Some(FORWARD) || proof.is_some_and(|(_, up, _)| up >= limits::BAKE);
+            let holds = round && given && baked && past.standing != Standing::Gone;
+            return (!holds).then_some(Law::VerdictIsFresh);
         }
         (Fact::GatePassed { asking, .. }, _) => {
             matches!(event, Event::GateAnswered { asking: of, verdict: Verdict::Passed { .. } } if of == asking)
-                && history.asking.is_some_and(|(at_work, _)| at_work == *asking)
+                && history.asked_at.is_some()
+                && history.asking == Some(*asking)
         }
         (Fact::GateFailed { asking, .. }, _) => {
             matches!(event, Event::GateAnswered { asking: of, verdict: Verdict::Failed { .. } } if of == asking)
-                && history.asking.is_some_and(|(at_work, _)| at_work == *asking)
+                && history.asked_at.is_some()
+                && history.asking == Some(*asking)
         }
         (Fact::GateInconclusive { asking, .. }, _) => {
             let answer = matches!(event, Event::GateAnswered { asking: of, verdict: Verdict::Inconclusive { .. } } if of == asking);
-            let due = history.asking.is_some_and(|(_, since)| now >= since.after(limits::GATE));
+            let due = history.asked_at.is_some_and(|since| now >= since.after(limits::GATE));
             answer || due
         }
         (_, _) => true,

@@ -60,12 +60,11 @@ pub(crate) fn begun(history: &History, fact: &Fact, spec: &Spec) -> Vec<Law> {
             check(Law::GatesHold, may_leave(history, spec, last));
         }
         Fact::VerificationStarted { .. } => {
-            let forgotten = history.expected().any(|past| past.forward && !past.back);
-            check(Law::NobodyIsForgotten, !forgotten && history.expected().all(|past| !is_at_work(past)));
+            check(Law::NobodyIsForgotten, history.expected().all(|past| !is_at_work(past)));
         }
         Fact::NodesOrdered { segment, nodes, .. } => {
-            let untouched = |past: &&Past| past.standing == Standing::Untouched && past.segment == Some(*segment);
-            let known = nodes.iter().all(|node| history.nodes.get(node).as_ref().is_some_and(|past| untouched(past)));
+            let untouched = |past: &Past| past.standing == Standing::Untouched && past.segment == Some(*segment);
+            let known = nodes.iter().all(|node| history.nodes.get(node).is_some_and(untouched));
             let newest = history.begun.last() == Some(segment);
             check(Law::BakedBefore, known && newest && (*segment == 0 || is_through(history, segment - 1)));
             check(Law::FewAtOnce, fits(history, spec, nodes.len()));
@@ -109,8 +108,8 @@ pub(crate) fn patience(history: &History, fact: &Fact, event: &Event, now: Times
     };
     let said_so = matches!(event, Event::Observed { node, observation }
         if fact.node() == Some(node) && matches!(observation.seen, Seen::Failed { .. }));
-    let since = measured_from(history, past).max(history.listening);
-    let silent = epoch_of(now) - epoch_of(since) >= DEADLINE;
+    let silent = measured_from(history, past)
+        .is_some_and(|since| epoch_of(now) - epoch_of(since.max(history.listening)) >= DEADLINE);
     let settled = past.differs.is_some_and(|differs| epoch_of(now) - epoch_of(differs) >= SETTLE);
     (!said_so && !silent && !settled).then_some(Law::NobodyIsHurried)
 }
@@ -121,13 +120,18 @@ pub(crate) fn overdue(history: &History, deployment: &Deployment, now: Timestamp
     let waits = |past: &Past| match past.standing {
         Standing::Ordered | Standing::Restoring => true,
         Standing::Verified | Standing::Unverified | Standing::Gone => false,
-        Standing::Untouched
-        | Standing::Proven
-        | Standing::Failed
-        | Standing::Restored
-        | Standing::NotRestored => history.round.is_some(),
+        Standing::Untouched | Standing::Proven | Standing::Failed | Standing::Restored | Standing::NotRestored => {
+            history.round.is_some()
+        }
     };
-    let silent = history.nodes.values().any(|past| waits(past) && over(measured_from(history, past), DEADLINE));
+    // Who did not bake with its segment may need that long as well.
+    let bake = if deployment.spec().bake.0 > 0 { 1 } else { 0 };
+    let span = |past: &Past| if past.ordered_at.is_none() && !past.baked { DEADLINE + bake } else { DEADLINE };
+    let late = |past: &Past| measured_from(history, past).is_some_and(|since| over(since, span(past)));
+    let differs = |past: &Past| past.differs.is_some_and(|since| epoch_of(now) - epoch_of(since) >= SETTLE);
+    let stands = |past: &Past| past.standing == Standing::Proven && !history.turned;
+    let mut nodes = history.nodes.values();
+    let silent = nodes.any(|past| (waits(past) && (late(past) || differs(past))) || (stands(past) && differs(past)));
     let unanswered = match deployment.phase() {
         Phase::Gating { since, .. } => over(since, 1),
         Phase::Migrating { since, .. } => over(since, 1 + DEADLINE),
@@ -146,12 +150,12 @@ pub(crate) fn overdue(history: &History, deployment: &Deployment, now: Timestamp
     (silent || (unanswered && !held) || undecided).then_some(Law::SilenceFails)
 }
 
-/// From when on the time of a node is measured.
-fn measured_from(history: &History, past: &Past) -> Timestamp {
-    match (past.standing, history.round) {
-        (Standing::Ordered | Standing::Restoring, None) => past.ordered_at,
-        (_, Some(round)) => round.max(past.expected_since),
-        (_, None) => history.baking.map_or(past.ordered_at, |(_, since)| since),
+/// From when on the time of a node is measured; None when nothing is waited for.
+fn measured_from(history: &History, past: &Past) -> Option<Timestamp> {
+    match (past.ordered_at, history.round, history.baking) {
+        (_, Some(round), _) => Some(round.max(past.expected_since)),
+        (Some(at), None, _) => Some(at),
+        (None, None, baking) => baking.map(|(_, since)| since),
     }
 }
 

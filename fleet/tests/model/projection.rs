@@ -13,10 +13,15 @@
 //!   its distance to now in epochs, and its rank among all marks of the state. Spans are whole epochs and marks only
 //!   grow, so that all comparisons, now and later, come out the same (the region construction of timed automata).
 //!   What is older than every span is as good as any time that is.
-//! - *When things ended*, in states that nothing more is measured from, such as the time of a node's failure: they are
-//!   for people (`ENDED`). The test of the projection shows that they make no difference to what the engine does.
+//! - *Times that nothing is measured from any more*: when a node failed, when a segment had baked; when the controller
+//!   began to listen, if everything that is under way began later; when a node began to be expected, if the last round
+//!   began later.
+//! - *Words*: reasons and details are told to people; no rule reads them. Whether something was heard of a node matters
+//!   outside the segments only, and whether it serves while it waits for its turn only.
+//!
+//! The last two are knowledge about the engine, which may become wrong. So a test takes every two states that are merged
+//! and looks whether both can do the same, with the same results: `merged_states_behave_alike`.
 
-use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::hash::{Hash, Hasher};
 
@@ -24,24 +29,11 @@ use fleet::Timestamp;
 
 use crate::world::{EPOCH, LONG_AGO, World, epoch_of};
 
-/// Fields and variants whose times are only told to people.
-const ENDED: [&str; 12] = [
-    "started_at",
-    "proven_at",
-    "baked_at",
-    "rollback_at",
-    "Proven",
-    "Failed",
-    "Restored",
-    "NotRestored",
-    "Verified",
-    "Unverified",
-    "Decommissioned",
-    "facts",
-];
-
 /// No scenario lasts that many epochs: what ends later, such as a waiver, never ends.
 const NEVER: i64 = 1_000;
+
+/// The nodes of the scenarios are `n1` to `n9`; what is longer are words.
+const LONGEST_NAME: usize = 2;
 
 /// A state as the checker compares it.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -55,10 +47,10 @@ impl Projection {
     pub(crate) fn of(world: &World) -> Self {
         let World { deployment, journal: _, clock, machines, said, late, left, history, crashed_in, broken } = world;
         let mut sink = Sink::default();
-        let said = said.iter().map(|order| (&order.node, order.generation));
+        let said: Vec<_> = said.iter().map(|order| (&order.node, order.generation)).collect();
         // Writing into a string cannot fail.
-        let _ = write!(sink, "{deployment:?}{machines:?}{late:?}{left:?}{history:?}{crashed_in:?}{broken:?}");
-        said.for_each(|said| drop(write!(sink, "{said:?}")));
+        let _ = write!(sink, "{deployment:?}{machines:?}{late:?}{left:?}{history:?}{broken:?}{said:?}");
+        sink.text.push_str(crashed_in.unwrap_or_default());
         sink.finish(clock.asks())
     }
 
@@ -83,78 +75,176 @@ impl PartialEq for World {
 }
 
 /// Takes in the pieces of a `Debug` text as derived implementations write them: the names of types and fields,
-/// punctuation and numbers are one piece each.
+/// punctuation and numbers are one piece each. It runs for every state, so it looks at lengths before it compares.
 #[derive(Default)]
 struct Sink {
     text: String,
-    times: Vec<Timestamp>,
+    times: Vec<(Timestamp, Use)>,
     reading: Reading,
     number: String,
-    last: String,
-    /// The type or variant that was opened last, and the field.
-    variant: String,
-    field: String,
+    in_words: bool,
+    /// Where the last piece begins.
+    last: usize,
+    /// Whether the variant that was opened last is one that nothing is measured from.
+    told: bool,
+    field: Field,
+    /// Whether the node that is read is outside the segments, and whether it waits for its turn.
+    outside: bool,
+    pending: bool,
 }
 
-#[derive(Default, PartialEq)]
+#[derive(Default, Clone, Copy, PartialEq)]
 enum Reading {
     #[default]
     Text,
-    /// The spec, up to the field after it.
-    Spec,
+    /// Left out, up to this field.
+    Until(&'static str),
     Time,
-    /// A number that is left out.
-    Nothing,
+}
+
+/// The fields that are read with care.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+enum Field {
+    #[default]
+    Other,
+    Past,
+    Since,
+    Expected,
+    Listening,
+    Segment,
+    State,
+    Serves,
+    Facts,
+}
+
+/// What a time is there for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Use {
+    /// It is told to people.
+    Told,
+    /// Something is measured from it, or happens then.
+    Live,
+    /// The beginning of a state: what a controller has not heard is measured from here.
+    Since,
+    /// When a node began to be expected: it matters if that was later than the beginning of the state.
+    Expected,
+    /// When the controller began to listen: it matters if that was later than the beginning of something.
+    Listening,
+}
+
+impl Field {
+    fn named(name: &str) -> Self {
+        match name {
+            "started_at" | "proven_at" | "baked_at" | "rollback_at" => Self::Past,
+            "since" => Self::Since,
+            "expected_since" => Self::Expected,
+            "listening" | "listening_since" => Self::Listening,
+            "segment" => Self::Segment,
+            "state" => Self::State,
+            "serves" => Self::Serves,
+            "facts" => Self::Facts,
+            _ => Self::Other,
+        }
+    }
 }
 
 impl Sink {
-    fn finish(self, now: Timestamp) -> Projection {
-        let marks = self.times.iter().map(|at| (at.0.rem_euclid(EPOCH as i64), 0)).collect::<BTreeMap<_, _>>();
-        let ranks: BTreeMap<i64, usize> = marks.into_keys().enumerate().map(|(rank, mark)| (mark, rank)).collect();
-        let place = |at: &Timestamp| {
-            let distance = (epoch_of(*at) - epoch_of(now)).clamp(-LONG_AGO, NEVER);
-            (distance, ranks[&at.0.rem_euclid(EPOCH as i64)])
+    fn finish(mut self, now: Timestamp) -> Projection {
+        let began = |used: Use| self.times.iter().filter(move |(_, of)| *of == used).map(|(at, _)| *at);
+        let (first, last) = (began(Use::Since).min(), began(Use::Since).max());
+        let expected = began(Use::Expected).filter(|at| last.is_some_and(|last| *at > last)).min();
+        let first = first.into_iter().chain(expected).min();
+        for (at, used) in &mut self.times {
+            *used = match used {
+                Use::Expected if last.is_none_or(|last| *at <= last) => Use::Told,
+                Use::Listening if first.is_none_or(|first| *at <= first) => Use::Told,
+                Use::Told => Use::Told,
+                Use::Live | Use::Since | Use::Expected | Use::Listening => Use::Live,
+            };
+        }
+        let live = || self.times.iter().filter(|(_, used)| *used == Use::Live).map(|(at, _)| *at);
+        let mark = |at: Timestamp| at.0.rem_euclid(EPOCH as i64);
+        let mut marks: Vec<i64> = live().map(mark).collect();
+        marks.sort_unstable();
+        marks.dedup();
+        let place = |at: Timestamp| {
+            let distance = (epoch_of(at) - epoch_of(now)).clamp(-LONG_AGO, NEVER);
+            (distance, marks.binary_search(&mark(at)).unwrap_or_default())
         };
-        Projection { times: self.times.iter().map(place).collect(), text: self.text }
+        let times = self.times.iter();
+        let times = times.map(|(at, used)| if *used == Use::Live { place(*at) } else { (NEVER + 1, 0) }).collect();
+        Projection { times, text: self.text }
+    }
+
+    /// What the time is there for that is about to be read.
+    fn used(&self) -> Use {
+        match self.field {
+            Field::Past => Use::Told,
+            Field::Since if self.told => Use::Told,
+            Field::Since => Use::Since,
+            Field::Expected => Use::Expected,
+            Field::Listening => Use::Listening,
+            Field::Other | Field::Segment | Field::State | Field::Serves | Field::Facts => Use::Live,
+        }
+    }
+
+    fn last(&self) -> &str {
+        self.text.get(self.last..).unwrap_or_default()
+    }
+
+    /// Notes what a piece says of what follows; whether it is left out.
+    fn is_left_out(&mut self, piece: &str) -> bool {
+        match (piece.len(), piece.as_bytes().first()) {
+            (2, Some(b':')) => self.field = Field::named(self.last()),
+            (3, Some(b' ')) => {
+                let told = ["Proven", "Failed", "Restored", "NotRestored", "Verified", "Unverified", "Decommissioned"];
+                self.told = told.contains(&self.last());
+            }
+            (9, Some(b'T')) if piece == "Timestamp" => self.reading = Reading::Time,
+            (4, Some(b's')) if piece == "spec" => self.reading = Reading::Until("phase"),
+            (5, Some(b'h')) if piece == "heard" && !self.outside => self.reading = Reading::Until("differs"),
+            (length, _) if self.in_words => return length > LONGEST_NAME,
+            _ => match self.field {
+                Field::Serves if !self.pending => return piece == "Yes" || piece == "No",
+                Field::Facts => return piece.bytes().all(|byte| byte.is_ascii_digit()),
+                Field::Segment => self.outside = piece == "None",
+                Field::State => self.pending = piece == "Pending",
+                Field::Serves | Field::Other | Field::Past | Field::Since | Field::Expected | Field::Listening => {}
+            },
+        }
+        false
     }
 }
 
 impl fmt::Write for Sink {
+    fn write_char(&mut self, piece: char) -> fmt::Result {
+        // Texts come as a quote, their pieces and a quote.
+        self.in_words ^= piece == '"';
+        self.write_str(piece.encode_utf8(&mut [0; 4]))
+    }
+
     fn write_str(&mut self, piece: &str) -> fmt::Result {
         match self.reading {
-            Reading::Spec if piece != "phase" => return Ok(()),
-            Reading::Spec => self.reading = Reading::Text,
-            Reading::Time | Reading::Nothing => {
-                match piece {
-                    "(" | "(\n" => {}
-                    ")" => {
-                        if self.reading == Reading::Time {
-                            self.times.push(Timestamp(self.number.parse().map_err(|_| fmt::Error)?));
-                        }
-                        self.number.clear();
-                        self.reading = Reading::Text;
-                    }
-                    digits => self.number.push_str(digits),
-                }
+            Reading::Until(field) if piece.len() != field.len() || piece != field => return Ok(()),
+            Reading::Until(_) => self.reading = Reading::Text,
+            Reading::Time if piece == "(" => return Ok(()),
+            Reading::Time if piece == ")" => {
+                let at = self.number.parse().map_err(|_| fmt::Error)?;
+                self.times.push((Timestamp(at), self.used()));
+                self.number.clear();
+                self.reading = Reading::Text;
+                return Ok(());
+            }
+            Reading::Time => {
+                self.number.push_str(piece);
                 return Ok(());
             }
             Reading::Text => {}
         }
-        match piece {
-            "spec" => self.reading = Reading::Spec,
-            "Timestamp" => {
-                let told = ENDED.contains(&self.field.as_str())
-                    || (self.field == "since" && ENDED.contains(&self.variant.as_str()));
-                self.reading = if told { Reading::Nothing } else { Reading::Time };
-            }
-            " { " => self.variant.clone_from(&self.last),
-            ": " => self.field.clone_from(&self.last),
-            number if self.field == "facts" && number.bytes().all(|b| b.is_ascii_digit()) => return Ok(()),
-            _ => {}
+        if !self.is_left_out(piece) {
+            self.last = self.text.len();
+            self.text.push_str(piece);
         }
-        self.last.clear();
-        self.last.push_str(piece);
-        self.text.push_str(piece);
         Ok(())
     }
 }

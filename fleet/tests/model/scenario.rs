@@ -9,7 +9,7 @@ use stateright::{Model, Property};
 
 use crate::laws;
 use crate::stories::Story;
-use crate::world::{Book, Code, Machine, Presence, Progress, World, code_of, epoch_of, hold};
+use crate::world::{Age, Book, Code, Machine, Presence, Progress, World, code_of, hold};
 
 /// A world to begin with, and what may happen in it.
 #[derive(Clone)]
@@ -36,7 +36,7 @@ pub(crate) struct Left {
     pub(crate) undos: u8,
     /// Processes that start anew.
     pub(crate) restarts: u8,
-    /// Old code started where the new ran.
+    /// Other code started by hand: the old where the new ran, or the new where nobody has asked for it yet.
     pub(crate) relapses: u8,
     /// Nodes that leave, and come back when they like.
     pub(crate) departures: u8,
@@ -152,13 +152,12 @@ impl Model for Scenario {
             }
             Action::Pass => {
                 let woken_at = world.deployment.wake_at();
-                next.clock.pass(1);
+                next.pass(1);
                 let now = next.clock.now();
                 if woken_at.is_some_and(|at| at <= now) {
                     next.turn(&Event::Tick);
                 }
-                let still = next == *world;
-                laws::check_passing(&mut next, woken_at, still);
+                laws::check_passing(&mut next, world, woken_at);
             }
             Action::Carry(..)
             | Action::Settle(_)
@@ -173,8 +172,8 @@ impl Model for Scenario {
             }
             Action::Delay(index) => {
                 next.left.delays -= 1;
-                next.late.push((index, world.look(index, Book::Current)?));
-                next.late.sort_by_key(|(index, observation)| (*index, observation.asked_at));
+                next.late.push(world.attest(index)?);
+                next.late.sort();
             }
         }
         Some(next)
@@ -244,8 +243,8 @@ impl Scenario {
                 None => Event::Tick,
             },
             Turn::Late(place) => {
-                let (index, observation) = &world.late[*place];
-                world.observed(*index, observation.clone())
+                let late = &world.late[*place];
+                world.observed(late.machine, world.compare(late))
             }
             Turn::Answer(asking, verdict) => Event::GateAnswered { asking: *asking, verdict: verdict.clone() },
             Turn::Report(attempt, report) => {
@@ -308,16 +307,16 @@ impl Scenario {
         if unconfirmed {
             actions.push(Action::Confirm(index));
         }
-        if left.restarts > 0 && held && epoch_of(machine.started) < epoch_of(world.clock.now()) {
+        if left.restarts > 0 && held && machine.age == Age::Old {
             actions.push(Action::Restart(index));
         }
-        if left.relapses > 0 && held && machine.runs == Code::New {
+        if left.relapses > 0 && held && !unconfirmed {
             actions.push(Action::Relapse(index));
         }
         if left.departures > 0 {
             actions.push(Action::Leave(index));
         }
-        if left.delays > 0 {
+        if left.delays > 0 && world.attest(index).is_some() {
             actions.push(Action::Delay(index));
         }
     }
@@ -325,17 +324,17 @@ impl Scenario {
 
 impl World {
     fn change_machine(&mut self, action: &Action) {
-        let now = self.clock.now();
         let waits = self.deployment.spec().confirm.0 > 0;
+        let bakes = self.deployment.spec().bake.0 > 0;
         match *action {
             Action::Carry(index, generation, how) => {
                 let machine = &mut self.machines[index];
                 let before = machine.runs;
                 machine.generation = generation;
                 machine.confirmation = Confirmation::Given;
-                machine.started = now;
                 machine.progress = Progress::Held;
                 machine.runs = code_of(generation);
+                machine.age = new_age(machine, bakes);
                 match how {
                     How::Well if waits && generation == crate::world::FORWARD => {
                         machine.confirmation = Confirmation::Awaited;
@@ -344,34 +343,39 @@ impl World {
                     How::Fails => {
                         // Forward it goes back by itself; back it stays where it was.
                         machine.progress = Progress::Failed;
-                        machine.runs = before;
+                        (machine.runs, machine.age) = (before, Age::Old);
                         self.left.failures -= 1;
                     }
                     How::Lies => {
-                        machine.runs = before;
+                        (machine.runs, machine.age) = (before, Age::Old);
                         self.left.lies -= 1;
                     }
                 }
             }
             Action::Settle(index) => {
                 let machine = &mut self.machines[index];
-                (machine.runs, machine.started) = (code_of(machine.generation), now);
+                machine.runs = code_of(machine.generation);
+                machine.age = new_age(machine, bakes);
             }
             Action::Confirm(index) => self.machines[index].confirmation = Confirmation::Given,
             Action::Undo(index) => {
                 self.left.undos -= 1;
                 let machine = &mut self.machines[index];
                 machine.confirmation = Confirmation::Given;
-                (machine.runs, machine.progress, machine.started) = (Code::Old, Progress::Failed, now);
+                (machine.runs, machine.progress, machine.age) = (Code::Old, Progress::Failed, Age::Old);
             }
             Action::Restart(index) => {
                 self.left.restarts -= 1;
-                self.machines[index].started = now;
+                self.machines[index].age = Age::Young;
             }
             Action::Relapse(index) => {
                 self.left.relapses -= 1;
                 let machine = &mut self.machines[index];
-                (machine.runs, machine.started) = (Code::Old, now);
+                machine.runs = match machine.runs {
+                    Code::Old => Code::New,
+                    Code::New => Code::Old,
+                };
+                machine.age = new_age(machine, bakes);
             }
             Action::Leave(index) => {
                 self.left.departures -= 1;
@@ -381,6 +385,11 @@ impl World {
             Action::Turn(_) | Action::Torn(..) | Action::Crash(_) | Action::Pass | Action::Delay(_) => {}
         }
     }
+}
+
+/// The age of a process that has just been started; nobody asks for it where nothing is baked, nor for old code.
+fn new_age(machine: &Machine, bakes: bool) -> Age {
+    if bakes && machine.runs == Code::New { Age::Young } else { Age::Old }
 }
 
 fn newcomer(machines: usize) -> NodeName {

@@ -1,5 +1,5 @@
 //! The scenarios: which deployments, and which mischief. A small one holds two or three nodes and a few kinds of
-//! trouble; together they tell every story. The large ones hold more of everything at once.
+//! trouble; together they tell every story. The large ones are in `large.rs`.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::scenario::{Left, Scenario};
 use crate::stories::Story;
 use crate::world::{BACK, Clock, Code, FORWARD, epochs, hold};
 
-const NONE: Left = Left {
+pub(crate) const NONE: Left = Left {
     failures: 0,
     lies: 0,
     undos: 0,
@@ -34,16 +34,23 @@ const NONE: Left = Left {
 pub(crate) fn small() -> Vec<Scenario> {
     vec![
         network(),
+        lag(),
         machines(),
+        liars(),
         bake(),
+        early_proofs(),
+        late_proofs(),
         controller(),
         torn(),
         people(),
+        pauses(),
         takeover(),
         gates(),
         gate_stops(),
         patience(),
         late_node(),
+        late_bake(),
+        late_abort(),
         waiver(),
         width(),
         floor(),
@@ -51,61 +58,76 @@ pub(crate) fn small() -> Vec<Scenario> {
     ]
 }
 
-/// On demand.
-pub(crate) fn large() -> Vec<Scenario> {
-    vec![
-        Scenario {
-            name: "large: everything that machines and networks do",
-            spec: spec(&[2, 1], 0),
-            left: Left { failures: 1, lies: 1, undos: 1, departures: 1, delays: 1, lags: 1, ..NONE },
-            ..network()
-        },
-        Scenario {
-            name: "large: people and a controller that stops, among failures",
-            spec: Spec { pause_after: [0].into(), gates: vec![gate()], ..spec(&[2, 1], 0) },
-            left: Left { failures: 1, undos: 1, crashes: 1, tears: 1, commands: 2, ..NONE },
-            commands: every_command(),
-            stories: vec![Story::Converged, Story::RolledBack, Story::AbortedBack, Story::Resumed],
-            ..network()
-        },
-        Scenario {
-            name: "large: a late node, a newcomer, a removal and waivers, among stops",
-            spec: Spec { max_failures: Budget::Nodes(1), ..spec(&[1, 1], 1) },
-            away: vec![node(3)],
-            left: Left { failures: 1, crashes: 1, delays: 1, newcomers: 1, removals: 1, commands: 1, ..NONE },
-            commands: vec![waive(1), waive(3), abort(AbortMode::RollBack)],
-            stories: vec![Story::LateNode, Story::Newcomer, Story::Removed, Story::Waived],
-            ..network()
-        },
-    ]
+/// Those in which little happens, one for each kind of time.
+pub(crate) fn smallest() -> Vec<Scenario> {
+    vec![machines(), bake(), late_proofs(), gates(), waiver(), floor()]
 }
 
-fn network() -> Scenario {
+pub(crate) fn network() -> Scenario {
     Scenario {
-        name: "the network loses, repeats and delays, and lags behind",
+        name: "the network loses, repeats and delays",
         spec: Spec { bake: Millis(0), confirm: Millis(0), ..spec(&[1, 1], 0) },
-        left: Left { failures: 1, delays: 2, lags: 1, ..NONE },
+        left: Left { delays: 1, ..NONE },
         away: Vec::new(),
         commands: Vec::new(),
         stories: vec![Story::Converged, Story::RolledBack, Story::Unproven, Story::StaleProof, Story::SilenceFailed],
     }
 }
 
-fn machines() -> Scenario {
+fn lag() -> Scenario {
     Scenario {
-        name: "machines fail, lie, undo and relapse, on the way back too",
+        name: "what is seen is compared with what was wanted before",
+        left: Left { lags: 1, failures: 1, ..NONE },
+        stories: vec![Story::Converged, Story::RolledBack],
+        ..network()
+    }
+}
+
+pub(crate) fn machines() -> Scenario {
+    Scenario {
+        name: "machines fail and undo, on the way back too",
         spec: Spec { bake: Millis(0), ..spec(&[1, 1], 0) },
-        left: Left { failures: 2, lies: 1, undos: 1, relapses: 1, ..NONE },
-        stories: vec![Story::Converged, Story::RolledBack, Story::LiarCaught, Story::NotRestored],
+        left: Left { failures: 2, undos: 1, ..NONE },
+        stories: vec![Story::Converged, Story::RolledBack, Story::NotRestored],
+        ..network()
+    }
+}
+
+fn liars() -> Scenario {
+    Scenario {
+        name: "machines claim what they do not run",
+        spec: Spec { bake: Millis(0), confirm: Millis(0), ..spec(&[1, 1], 0) },
+        left: Left { lies: 1, ..NONE },
+        stories: vec![Story::Converged, Story::RolledBack, Story::LiarCaught],
+        ..machines()
+    }
+}
+
+fn early_proofs() -> Scenario {
+    Scenario {
+        name: "a proof of what runs already, from before the order",
+        spec: Spec { bake: Millis(0), confirm: Millis(0), ..spec(&[1], 0) },
+        left: Left { delays: 1, relapses: 1, failures: 1, ..NONE },
+        stories: vec![Story::Converged, Story::RolledBack, Story::StaleProof],
+        ..network()
+    }
+}
+
+pub(crate) fn late_proofs() -> Scenario {
+    Scenario {
+        name: "a bake, with proofs that come late",
+        spec: spec(&[1], 0),
+        left: Left { delays: 1, undos: 1, ..NONE },
+        stories: vec![Story::Converged, Story::RolledBack, Story::StaleProof],
         ..network()
     }
 }
 
 fn bake() -> Scenario {
     Scenario {
-        name: "a bake, with processes that start anew and proofs that come late",
+        name: "a bake, with processes that start anew",
         spec: spec(&[1, 1], 0),
-        left: Left { restarts: 1, undos: 1, delays: 1, ..NONE },
+        left: Left { restarts: 1, ..NONE },
         stories: vec![Story::Converged, Story::RolledBack, Story::Restarted],
         ..network()
     }
@@ -114,7 +136,7 @@ fn bake() -> Scenario {
 fn controller() -> Scenario {
     Scenario {
         name: "the controller stops, for a moment or for long, among failures",
-        spec: Spec { gates: vec![gate()], ..spec(&[1, 1], 0) },
+        spec: Spec { gates: vec![Gate { after: Some(0), ..gate() }], ..spec(&[1, 1], 0) },
         left: Left { failures: 1, crashes: 1, ..NONE },
         stories: vec![
             Story::CrashPlanned,
@@ -132,7 +154,7 @@ fn torn() -> Scenario {
     Scenario {
         name: "the controller stops in the middle of what it saves",
         spec: Spec { bake: Millis(0), confirm: Millis(0), on_failure: OnFailure::Rollback, ..spec(&[1, 1], 0) },
-        left: Left { failures: 1, tears: 1, crashes: 1, commands: 1, ..NONE },
+        left: Left { failures: 1, tears: 1, commands: 1, ..NONE },
         commands: vec![Command::Pause, abort(AbortMode::RollBack)],
         stories: vec![Story::CrashBetween, Story::CrashTurning, Story::CrashBaking, Story::AbortedBack],
         ..network()
@@ -141,18 +163,22 @@ fn torn() -> Scenario {
 
 fn people() -> Scenario {
     Scenario {
-        name: "people pause and resume, abort and promote, and the controller stops",
+        name: "people pause, resume and abort, among failures",
+        spec: Spec { bake: Millis(0), confirm: Millis(0), ..spec(&[1, 1], 0) },
+        left: Left { failures: 1, commands: 2, ..NONE },
+        commands: vec![Command::Pause, Command::Resume, abort(AbortMode::RollBack)],
+        stories: vec![Story::Resumed, Story::AbortedBack, Story::PausedOnTheWayBack, Story::NobodyDecided],
+        ..network()
+    }
+}
+
+fn pauses() -> Scenario {
+    Scenario {
+        name: "it halts after a segment, is promoted or aborted, and the controller stops",
         spec: Spec { pause_after: [0].into(), bake: Millis(0), confirm: Millis(0), ..spec(&[1, 1], 0) },
-        left: Left { failures: 1, commands: 3, crashes: 1, ..NONE },
-        commands: vec![Command::Pause, Command::Resume, skip(), abort(AbortMode::RollBack)],
-        stories: vec![
-            Story::Resumed,
-            Story::PromotedAfterPause,
-            Story::AbortedBack,
-            Story::PausedOnTheWayBack,
-            Story::NobodyDecided,
-            Story::CrashBetween,
-        ],
+        left: Left { crashes: 1, commands: 1, ..NONE },
+        commands: vec![skip(), Command::Pause, abort(AbortMode::RollBack)],
+        stories: vec![Story::PromotedAfterPause, Story::AbortedBack, Story::CrashBetween, Story::NobodyDecided],
         ..network()
     }
 }
@@ -173,7 +199,7 @@ fn gates() -> Scenario {
     Scenario {
         name: "a gate passes, fails or says nothing; people skip it or ask again",
         spec: Spec { gates: vec![gate()], bake: Millis(0), confirm: Millis(0), ..spec(&[1, 1], 0) },
-        left: Left { commands: 2, crashes: 1, ..NONE },
+        left: Left { commands: 1, ..NONE },
         commands: vec![skip(), retry()],
         stories: vec![Story::PromotedAfterSilence, Story::AskedAgain, Story::RolledBack, Story::NobodyDecided],
         ..network()
@@ -192,7 +218,7 @@ fn gate_stops() -> Scenario {
     }
 }
 
-fn patience() -> Scenario {
+pub(crate) fn patience() -> Scenario {
     Scenario {
         name: "on failure it pauses until a person decides",
         spec: Spec {
@@ -202,26 +228,45 @@ fn patience() -> Scenario {
             confirm: Millis(0),
             ..spec(&[1, 1], 0)
         },
-        left: Left { failures: 1, commands: 2, crashes: 1, ..NONE },
+        left: Left { failures: 1, commands: 1, ..NONE },
         commands: vec![skip(), retry(), abort(AbortMode::RollBack)],
         stories: vec![Story::PromotedAfterFailure, Story::AskedAgain, Story::NobodyDecided, Story::AbortedBack],
         ..network()
     }
 }
 
-fn late_node() -> Scenario {
+pub(crate) fn late_node() -> Scenario {
     Scenario {
-        name: "an absent node, a newcomer, a removal, and an abort",
+        name: "an absent node, a newcomer and a removal",
         spec: Spec { bake: Millis(0), ..spec(&[1], 1) },
-        left: Left { failures: 1, newcomers: 1, removals: 1, commands: 1, ..NONE },
+        left: Left { newcomers: 1, removals: 1, ..NONE },
         away: vec![node(2)],
-        commands: vec![abort(AbortMode::RollBack)],
         stories: vec![Story::LateNode, Story::Newcomer, Story::Removed, Story::Unproven],
         ..network()
     }
 }
 
-fn waiver() -> Scenario {
+fn late_bake() -> Scenario {
+    Scenario {
+        name: "an absent node has to outlive the bake in the last round",
+        spec: spec(&[1], 1),
+        left: Left { restarts: 1, ..NONE },
+        stories: vec![Story::LateNode, Story::Unproven],
+        ..late_node()
+    }
+}
+
+fn late_abort() -> Scenario {
+    Scenario {
+        name: "an abort when an absent node and a newcomer are there already",
+        left: Left { newcomers: 1, commands: 1, ..NONE },
+        commands: vec![abort(AbortMode::RollBack)],
+        stories: vec![Story::LateNode, Story::Newcomer, Story::AbortedBack],
+        ..late_node()
+    }
+}
+
+pub(crate) fn waiver() -> Scenario {
     Scenario {
         name: "waivers, one that lasts and one that runs out",
         spec: Spec {
@@ -230,7 +275,7 @@ fn waiver() -> Scenario {
             waivers: BTreeMap::from([(node(2), waiver_until(Clock::START.asks().after(epochs(3))))]),
             ..spec(&[1, 1], 0)
         },
-        left: Left { failures: 2, departures: 1, commands: 1, crashes: 1, ..NONE },
+        left: Left { departures: 1, commands: 1, ..NONE },
         commands: vec![waive(1)],
         stories: vec![Story::Waived, Story::WaiverOver, Story::Converged],
         ..network()
@@ -247,8 +292,8 @@ fn width() -> Scenario {
             confirm: Millis(0),
             ..spec(&[2, 1], 0)
         },
-        left: Left { failures: 2, ..NONE },
-        stories: vec![Story::ForgivenIsUnproven, Story::RolledBack, Story::Converged],
+        left: Left { failures: 1, ..NONE },
+        stories: vec![Story::ForgivenIsUnproven, Story::Converged],
         ..network()
     }
 }
@@ -263,25 +308,21 @@ fn floor() -> Scenario {
     }
 }
 
-fn migration() -> Scenario {
-    let migration = Migration {
-        name: "migrate".into(),
-        command: "true".into(),
-        place: Place::After(0),
-        timeout: epochs(1),
-    };
+pub(crate) fn migration() -> Scenario {
+    let migration =
+        Migration { name: "migrate".into(), command: "true".into(), place: Place::After(0), timeout: epochs(1) };
     Scenario {
         name: "a migration between two segments",
         spec: Spec { migration: Some(migration), bake: Millis(0), confirm: Millis(0), ..spec(&[1, 1], 0) },
-        left: Left { commands: 2, crashes: 1, ..NONE },
-        commands: vec![skip(), retry(), abort(AbortMode::RollBack)],
+        left: Left { commands: 1, crashes: 1, ..NONE },
+        commands: vec![skip(), retry()],
         stories: vec![Story::MigratedOnce, Story::MigratedTwice, Story::RolledBack, Story::CrashMigrating],
         ..network()
     }
 }
 
 /// A deployment over segments of these sizes and so many nodes that are absent, with every default that is strict.
-fn spec(sizes: &[usize], absent: usize) -> Spec {
+pub(crate) fn spec(sizes: &[usize], absent: usize) -> Spec {
     let mut names = (1..).map(node);
     let segments: Vec<Vec<NodeName>> = sizes.iter().map(|&size| names.by_ref().take(size).collect()).collect();
     let absent: Vec<NodeName> = names.take(absent).collect();
@@ -315,30 +356,19 @@ fn spec(sizes: &[usize], absent: usize) -> Spec {
     }
 }
 
-fn every_command() -> Vec<Command> {
-    vec![
-        Command::Pause,
-        Command::Resume,
-        skip(),
-        retry(),
-        abort(AbortMode::RollBack),
-        abort(AbortMode::Leave),
-    ]
-}
-
-fn gate() -> Gate {
+pub(crate) fn gate() -> Gate {
     Gate { name: "test".into(), source: Source::Approval { required: 1 }, after: None, deadline: GATE }
 }
 
-fn skip() -> Command {
+pub(crate) fn skip() -> Command {
     Command::Promote { again: Again::Skip }
 }
 
-fn retry() -> Command {
+pub(crate) fn retry() -> Command {
     Command::Promote { again: Again::Retry }
 }
 
-fn abort(mode: AbortMode) -> Command {
+pub(crate) fn abort(mode: AbortMode) -> Command {
     Command::Abort { mode }
 }
 

@@ -1,14 +1,15 @@
 //! What must happen on some way, so that no scenario holds its laws by doing nothing. A story is a state; where it ends
 //! well only if things go on, they go on in peace: everybody does what is asked, and time passes.
 
+use fleet::Outcome;
 use fleet::deployment::{Again, Command, Event, Fact, MigrationReport, Phase, Verdict};
 use fleet::evidence::Confirmation;
-use fleet::Outcome;
 use stateright::{Model, Property};
 
 use crate::history::Standing;
+use crate::limits::BAKE;
 use crate::scenario::{Action, How, Scenario, Turn};
-use crate::world::{Book, Presence, Progress, World, code_of};
+use crate::world::{Age, Book, FORWARD, Machine, Presence, Progress, World, code_of};
 
 /// Turns within which everything must have ended in peace.
 const PEACE: usize = 80;
@@ -70,14 +71,16 @@ stories! {
     PausedOnTheWayBack: "it is paused on the way back, goes on and has rolled back", |_, world| {
         ended(world, Outcome::RolledBack) && resumed_after_turning(world)
     };
-    Restarted: "a node whose process starts anew in the bake is not baked, and it rolls back", |_, world| {
-        ended(world, Outcome::RolledBack) && failed_while_proven(world)
+    Restarted: "a process starts anew as the bake ends, and it converges when that one is old enough", |model, world| {
+        starts_anew(world) && in_peace(model, world.clone()).deployment.outcome() == Some(Outcome::Converged)
     };
-    LiarCaught: "a node that lies fails, and it rolls back", |_, world| {
-        ended(world, Outcome::RolledBack) && failed_for(world, "differs")
+    LiarCaught: "a node that claims what it does not run turns it back, and it rolls back", |model, world| {
+        world.history.turned && lies(world) && in_peace(model, world.clone()).deployment.outcome() == Some(Outcome::RolledBack)
     };
-    SilenceFailed: "a silent node fails, and is proven back when it returns", |_, world| {
-        ended(world, Outcome::RolledBack) && failed_for(world, "silent")
+    SilenceFailed: "a silent node fails, and is proven back when it returns", |scenario, world| {
+        scenario.left.failures == 0
+            && ended(world, Outcome::RolledBack)
+            && told(world, |fact| matches!(fact, Fact::NodeFailed { .. }))
     };
     NotRestored: "a node cannot go back, the others do, and it ends unproven", |_, world| {
         ended(world, Outcome::Unproven)
@@ -104,7 +107,7 @@ stories! {
         ended(world, Outcome::Converged) && world.history.migrations == 2
     };
     StaleProof: "a proof of an earlier time arrives in the last round, and it goes on", |_, world| {
-        let stale = |round| world.late.iter().any(|(_, late)| late.asked_at < round);
+        let stale = |round| world.late.iter().any(|late| late.asked_at < round);
         world.deployment.outcome().is_none() && world.history.round.is_some_and(stale)
     };
     CrashPlanned: "the controller stops when it is planned, and it ends", |model, world| survived(model, world, "planned");
@@ -127,20 +130,16 @@ fn told(world: &World, fact: impl Fn(&Fact) -> bool) -> bool {
     world.journal.iter().any(fact)
 }
 
-fn failed_for(world: &World, why: &str) -> bool {
-    told(world, |fact| matches!(fact, Fact::NodeFailed { reason, .. } if reason.contains(why)))
+/// Whether a node claims to hold the order forward, and does not.
+fn lies(world: &World) -> bool {
+    let claims = |machine: &Machine| machine.generation == FORWARD && machine.progress == Progress::Held;
+    world.machines.iter().any(|machine| claims(machine) && machine.runs != code_of(FORWARD))
 }
 
-fn failed_while_proven(world: &World) -> bool {
-    let mut proven = Vec::new();
-    for fact in &world.journal {
-        match fact {
-            Fact::NodeProven { node, .. } => proven.push(node),
-            Fact::NodeFailed { node, reason, .. } if proven.contains(&node) => return reason.contains("up for"),
-            _ => {}
-        }
-    }
-    false
+/// Whether a node that is not baked yet runs a young process although the bake is over.
+fn starts_anew(world: &World) -> bool {
+    let over = world.history.baking.is_some_and(|(_, since)| world.clock.now() >= since.after(BAKE));
+    over && world.machines.iter().any(|machine| machine.age == Age::Young)
 }
 
 fn resumed_after_turning(world: &World) -> bool {

@@ -52,7 +52,7 @@ pub(crate) struct World {
     /// Every order ever said.
     pub(crate) said: Vec<Order>,
     /// Attestations under way, in order; they stay and can arrive again.
-    pub(crate) late: Vec<(usize, Observation)>,
+    pub(crate) late: Vec<Evidence>,
     pub(crate) left: Left,
     pub(crate) history: History,
     /// The phase in which the controller has stopped in the very last step, for the stories.
@@ -75,7 +75,7 @@ pub(crate) struct Machine {
     pub(crate) generation: Generation,
     pub(crate) progress: Progress,
     pub(crate) runs: Code,
-    pub(crate) started: Timestamp,
+    pub(crate) age: Age,
     pub(crate) confirmation: Confirmation,
     pub(crate) presence: Presence,
 }
@@ -88,16 +88,37 @@ pub(crate) enum Progress {
 }
 
 /// What really runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Code {
     Old,
     New,
+}
+
+/// How long the process has been running: less than an epoch, which is the bake, or longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Age {
+    Young,
+    Old,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Presence {
     Here,
     Away,
+}
+
+/// What a node stated, and when it was asked. It is compared with what is wanted when it arrives. Of what was stated
+/// before an order nothing is expected, not even that the comparison tells orders apart: it is compared by what ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Evidence {
+    pub(crate) machine: usize,
+    pub(crate) asked_at: Timestamp,
+    generation: Generation,
+    runs: Code,
+    age: Age,
+    confirmed: bool,
+    /// Whether the node was ordered something else since.
+    outdated: bool,
 }
 
 /// Which wish the controller compares an attestation with.
@@ -122,10 +143,6 @@ impl Clock {
         Timestamp(self.asks().0 + 1)
     }
 
-    pub(crate) fn pass(&mut self, epochs: i64) {
-        self.epoch += epochs;
-    }
-
     /// From now on nonces are drawn at what was `now`.
     fn mark(&mut self) {
         self.mark += 1;
@@ -140,7 +157,7 @@ impl Machine {
             generation: STANDING,
             progress: Progress::Held,
             runs: Code::Old,
-            started: Timestamp(0),
+            age: Age::Old,
             confirmation: Confirmation::Given,
             presence,
         }
@@ -158,6 +175,13 @@ impl Machine {
 /// What an order of this generation makes a node run.
 pub(crate) fn code_of(generation: Generation) -> Code {
     if generation == FORWARD { Code::New } else { Code::Old }
+}
+
+fn up_for(age: Age) -> Millis {
+    match age {
+        Age::Young => Millis(0),
+        Age::Old => epochs(1),
+    }
 }
 
 /// Whether a fact begins something from which on proof counts.
@@ -220,7 +244,7 @@ impl World {
     pub(crate) fn crash(&mut self, outage: i64) {
         let phase = phase_name(&self.deployment);
         self.clock.mark();
-        self.clock.pass(outage);
+        self.pass(outage);
         let now = self.clock.now();
         let Some(mut successor) = Deployment::replay(&self.journal) else { unreachable!("it begins with Planned") };
         successor.resume(now);
@@ -230,6 +254,14 @@ impl World {
         self.clock.mark();
         self.turn(&Event::Tick);
         self.crashed_in = Some(phase);
+    }
+
+    /// So many epochs go by.
+    pub(crate) fn pass(&mut self, epochs: i64) {
+        self.clock.epoch += epochs;
+        if epochs > 0 {
+            self.machines.iter_mut().for_each(|machine| machine.age = Age::Old);
+        }
     }
 
     fn take(&mut self, facts: Vec<Fact>) {
@@ -243,6 +275,9 @@ impl World {
         for order in self.deployment.orders() {
             laws::check_order(self, &order);
             if !self.said.contains(&order) {
+                let machines = &self.machines;
+                let late = self.late.iter_mut().filter(|late| machines[late.machine].name == order.node);
+                late.for_each(|late| late.outdated = true);
                 self.said.push(order);
             }
         }
@@ -263,7 +298,7 @@ impl World {
         if machine.presence == Presence::Away {
             return None;
         }
-        let current = self.deployment.order_for(&machine.name).map_or(STANDING, |order| order.generation);
+        let current = self.wanted(index);
         let generation = match book {
             Book::Current => current,
             Book::Lagging if current == BACK => FORWARD,
@@ -276,13 +311,43 @@ impl World {
         } else if machine.progress == Progress::Failed {
             Seen::Failed { reason: "failed".into() }
         } else if machine.runs == code_of(generation) {
-            // Whole epochs, and no more than anybody asks for.
-            let up = (epoch_of(asked_at) - epoch_of(machine.started)).clamp(0, LONG_AGO);
-            Seen::Proven { grade: Grade::Digest, up: epochs(up as u64), confirmation: machine.confirmation }
+            Seen::Proven { grade: Grade::Digest, up: up_for(machine.age), confirmation: machine.confirmation }
         } else {
             Seen::Differs { reason: "differs".into() }
         };
         Some(Observation { asked_at, generation, seen })
+    }
+
+    /// What a node would attest now, if it holds what it was told.
+    pub(crate) fn attest(&self, index: usize) -> Option<Evidence> {
+        let machine = &self.machines[index];
+        let evidence = Evidence {
+            machine: index,
+            asked_at: self.clock.asks(),
+            generation: machine.generation,
+            runs: machine.runs,
+            age: machine.age,
+            confirmed: machine.confirmation == Confirmation::Given,
+            outdated: false,
+        };
+        (machine.presence == Presence::Here && machine.progress == Progress::Held).then_some(evidence)
+    }
+
+    /// What the controller makes of a late attestation.
+    pub(crate) fn compare(&self, late: &Evidence) -> Observation {
+        let generation = self.wanted(late.machine);
+        let confirmation = if late.confirmed { Confirmation::Given } else { Confirmation::Awaited };
+        let of_this = late.outdated || late.generation == generation;
+        let seen = if of_this && late.runs == code_of(generation) {
+            Seen::Proven { grade: Grade::Digest, up: up_for(late.age), confirmation }
+        } else {
+            Seen::Working { detail: "at work".into() }
+        };
+        Observation { asked_at: late.asked_at, generation, seen }
+    }
+
+    fn wanted(&self, index: usize) -> Generation {
+        self.deployment.order_for(&self.machines[index].name).map_or(STANDING, |order| order.generation)
     }
 
     pub(crate) fn observed(&self, index: usize, observation: Observation) -> Event {

@@ -46,7 +46,14 @@ impl Deployment {
 
     /// Newest segment first, and only those whose turn had come: after `done`, the one that went back last, those
     /// before it, so that all segments together are looked at once.
+    /// Those in no segment were ordered last, if they were ordered at all: they go first, and are waited for in the last
+    /// round.
     fn turn_next(&self, done: Option<usize>, at: Timestamp) -> Fact {
+        let outside = self.nodes.outside();
+        if !outside.ahead_serving.is_empty() || !outside.ahead_idle.is_empty() {
+            let nodes = self.nodes.names(outside.ahead_idle.iter().chain(&outside.ahead_serving));
+            return Fact::NodesTurnedBack { at, segment: self.segments.len(), nodes };
+        }
         let before = done.unwrap_or(self.segments.len()).min(self.segments.len());
         let waits = |state: &SegmentState| state.started_at.is_some() && state.rollback_at.is_none();
         match self.segments[..before].iter().rposition(waits) {

@@ -1,10 +1,10 @@
 //! Time that runs out. Every state has a deadline, and silence past it is a failure; but deadlines do not run while no
 //! controller listens, since then nobody could have been heard.
 
-use crate::Timestamp;
 use crate::deployment::Fact;
 use crate::deployment::nodes::{Baked, Entry, NodeState};
 use crate::deployment::state::{Deployment, Phase};
+use crate::{Millis, Timestamp};
 
 impl Deployment {
     /// The first thing for which time has run out.
@@ -91,9 +91,15 @@ impl Deployment {
     fn deadline(&self, entry: &Entry) -> Option<Timestamp> {
         match (self.phase, &entry.state) {
             (Phase::Verifying { since }, state) => {
-                let grace =
-                    if Self::is_unheard_absentee(entry) { self.spec.absent_grace } else { self.spec.node_deadline };
+                let bake = if self.must_still_bake(state) { self.spec.bake } else { Millis(0) };
+                let grace = match Self::is_unheard_absentee(entry) {
+                    true => self.spec.absent_grace,
+                    false => Millis(self.spec.node_deadline.0.saturating_add(bake.0)),
+                };
                 state.is_open().then(|| self.patience(since.max(entry.expected_since)).after(grace))
+            }
+            (_, NodeState::Restoring { since }) if Self::is_unheard_absentee(entry) => {
+                Some(self.patience(*since).after(self.spec.absent_grace))
             }
             (_, NodeState::Ordered { since } | NodeState::Restoring { since }) => {
                 Some(self.patience(*since).after(self.spec.node_deadline))

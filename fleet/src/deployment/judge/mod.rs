@@ -91,7 +91,7 @@ impl Deployment {
             return Some(cause.clone());
         }
         let failed = self.nodes.failed;
-        if failed > self.forgiven && self.spec.max_failures.is_exceeded(failed, self.size) {
+        if self.nodes.untold > 0 && self.spec.max_failures.is_exceeded(failed, self.size) {
             return Some(Cause::BudgetExceeded { failed, allowed: self.spec.max_failures.to_string() });
         }
         if let Some(shortage) = self.nodes.capacity(self.spec.floor).must_stop() {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use crate::deployment::event::{Observation, Seen};
 use crate::deployment::nodes::{Baked, NodeState, Serves};
-use crate::deployment::state::{Deployment, Phase};
+use crate::deployment::state::{Deployment, Phase, Turned};
 use crate::deployment::{Asking, Command, Event, Fact, MigrationReport, Verdict};
 use crate::evidence::Confirmation;
 use crate::{Millis, NodeName, Timestamp};
@@ -110,8 +110,12 @@ impl Deployment {
         if self.generation_at(index).is_some_and(|generation| generation != observation.generation) {
             return None;
         }
-        self.listen(index, &observation.seen, at);
         let asked_at = observation.asked_at;
+        // A machine that came back under its name answers for itself, not for the one before it.
+        if asked_at < self.nodes.entry(index).expected_since {
+            return None;
+        }
+        self.listen(index, &observation.seen, at);
         let node = || node.clone();
         let state = &self.nodes.entry(index).state;
         if let Phase::Verifying { since } = self.phase {
@@ -120,7 +124,9 @@ impl Deployment {
             }
             return match &observation.seen {
                 // What the node's agent may still undo by itself is not what it will run.
-                Seen::Proven { grade, confirmation: Confirmation::Given, .. } if asked_at >= since => {
+                Seen::Proven { grade, up, confirmation: Confirmation::Given }
+                    if asked_at >= since && (!self.must_still_bake(state) || self.is_as_old_as_the_bake(*up)) =>
+                {
                     Some(Fact::NodeVerified { at, node: node(), grade: *grade })
                 }
                 Seen::Failed { reason } => Some(Fact::NodeUnverified { at, node: node(), reason: reason.clone() }),
@@ -192,13 +198,23 @@ impl Deployment {
         self.schedule(index);
     }
 
+    /// Whether a node has been up, as one life, for the time of the bake.
+    fn is_as_old_as_the_bake(&self, up: Millis) -> bool {
+        up.0.saturating_add(AGE_SLACK.0) >= self.spec.bake.0
+    }
+
+    /// Whether the last round has to see a node outlive the bake, since nobody has: it was absent, joined or failed.
+    pub(super) fn must_still_bake(&self, state: &NodeState) -> bool {
+        self.turned == Turned::Forward && !matches!(state, NodeState::Proven { baked: Baked::Yes, .. })
+    }
+
     /// Whether a proof asked for at `asked_at` shows that the node outlived the bake of its segment: as one life, since
     /// a service that crashes and comes back is proven whenever it is asked at the right moment.
     fn outlived_bake(&self, index: usize, asked_at: Timestamp, up: Millis) -> bool {
         match self.phase {
             Phase::Baking { segment, since } => {
                 asked_at >= self.patience(since).after(self.spec.bake)
-                    && up.0.saturating_add(AGE_SLACK.0) >= self.spec.bake.0
+                    && self.is_as_old_as_the_bake(up)
                     && self.nodes.entry(index).segment == Some(segment)
             }
             Phase::Planned

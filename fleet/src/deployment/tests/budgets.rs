@@ -1,10 +1,10 @@
 //! Invariants of taking nodes out of service: `parallel`, the floor, the failure budget.
 
+use crate::NodeName;
 use crate::deployment::nodes::{NodeState, Wish};
 use crate::deployment::tests::invariants::{Held, Moment, begins, ensure};
 use crate::deployment::tests::recount;
 use crate::deployment::{Deployment, Fact};
-use crate::NodeName;
 
 /// Whether a node served just before a fact, by all that was known.
 fn served(moment: &Moment, index: usize) -> bool {
@@ -79,7 +79,8 @@ pub(super) fn capacity_that_is_lost_stops_it(moment: &Moment) -> Held {
         untried += usize::from(entry.state == NodeState::Pending && entry.wish == Wish::Nothing);
     }
     let at_start = spec.segments.iter().flatten().filter(|name| was_healthy(name)).count();
-    let lost = untried > 0 && spec.floor > 0 && if at_start > spec.floor { healthy <= spec.floor } else { healthy < at_start };
+    let lost =
+        untried > 0 && spec.floor > 0 && if at_start > spec.floor { healthy <= spec.floor } else { healthy < at_start };
     ensure(!lost, || format!("{healthy} healthy, {at_start} at the start, {} must be, {untried} to go", spec.floor))
 }
 

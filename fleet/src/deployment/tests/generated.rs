@@ -7,9 +7,7 @@ use proptest::prelude::*;
 use crate::capacity::Parallel;
 use crate::deployment::tests::history::{About, Calm, Fate, History, Says, Step, Wish};
 use crate::deployment::tests::world::{Nature, SECOND, new, node, old, older, seconds, spec};
-use crate::deployment::{
-    AbortMode, Again, Budget, Gate, Migration, OnFailure, Place, Previous, Source, Spec, Waiver,
-};
+use crate::deployment::{AbortMode, Again, Budget, Gate, Migration, OnFailure, Place, Previous, Source, Spec, Waiver};
 use crate::{Generation, Hold, Millis, NodeName, Timestamp};
 
 /// The most nodes of a deployment.
@@ -49,8 +47,8 @@ struct Asked {
 
 fn nature(climate: Climate) -> impl Strategy<Value = Nature> + Clone {
     let good = match climate {
-        Climate::Mild => 60,
-        Climate::Harsh => 16,
+        Climate::Mild => 160,
+        Climate::Harsh => 40,
     };
     prop_oneof![
         good => (0u64..8).prop_map(Nature::Good),
@@ -86,7 +84,7 @@ fn asked() -> impl Strategy<Value = Asked> {
             2 => (1usize..6).prop_map(Budget::Nodes),
             1 => (1u8..101).prop_map(Budget::Percent)
         ],
-        (prop_oneof![Just(0u64), 1u64..12], prop_oneof![1 => Just(0u64), 1 => 5u64..20]),
+        (prop_oneof![Just(0u64), 1u64..12], prop_oneof![1 => Just(0u64), 1 => 5u64..40]),
     );
     let between = (
         prop::collection::vec(prop_oneof![1 => Just(None), 2 => (0usize..5).prop_map(Some)], 0..3),
@@ -99,13 +97,31 @@ fn asked() -> impl Strategy<Value = Asked> {
         let (parallel, floor, budget, times) = limits;
         let (gates, pauses, migration, on_failure) = between;
         Asked {
-            members, sizes, absent, unhealthy, waived, holds, parallel, floor, budget, times, gates, pauses, migration,
+            members,
+            sizes,
+            absent,
+            unhealthy,
+            waived,
+            holds,
+            parallel,
+            floor,
+            budget,
+            times,
+            gates,
+            pauses,
+            migration,
             on_failure,
         }
     })
 }
 
 impl Asked {
+    /// Some are over before the deployment is.
+    fn waiver(&self) -> Waiver {
+        let until = Timestamp((self.holds % 3_000_000) as i64);
+        Waiver { by: "carol".into(), reason: "disk".into(), until }
+    }
+
     /// The spec of the deployment, the how-many-eth of its world.
     fn spec(&self, service: usize) -> Spec {
         let chosen = |bits: u32, n: usize| bits & (1 << (n % 32)) != 0;
@@ -123,7 +139,8 @@ impl Asked {
                 break;
             }
         }
-        let of = |bits: u32| members.iter().enumerate().filter(move |(n, _)| chosen(bits, *n)).map(|(_, node)| node.clone());
+        let of =
+            |bits: u32| members.iter().enumerate().filter(move |(n, _)| chosen(bits, *n)).map(|(_, node)| node.clone());
         let previous = |n: usize| match (self.holds >> (2 * (n % 32))) & 3 {
             0 | 1 => old(),
             2 => older(),
@@ -132,7 +149,6 @@ impl Asked {
         };
         let expected: Vec<NodeName> = members.iter().chain(&absent).cloned().collect();
         let last = segments.len() - 1;
-        let waiver = Waiver { by: "carol".into(), reason: "disk".into(), until: Timestamp((self.holds % 400_000) as i64) };
         Spec {
             id: format!("d-{service}").parse().unwrap(),
             service: format!("s{service}").parse().unwrap(),
@@ -142,7 +158,7 @@ impl Asked {
                 .map(|(n, node)| (node.clone(), Previous { hold: previous(n), version: None }))
                 .collect(),
             unhealthy: of(self.unhealthy).collect(),
-            waivers: of(self.waived).map(|node| (node, waiver.clone())).collect::<BTreeMap<_, _>>(),
+            waivers: of(self.waived).map(|node| (node, self.waiver())).collect::<BTreeMap<_, _>>(),
             generation: Generation(10 * (service as u64 + 1)),
             rollback_generation: Generation(10 * (service as u64 + 1) + 1),
             parallel: self.parallel,
@@ -173,11 +189,21 @@ fn migration(before: bool, at: usize) -> Migration {
 fn step(climate: Climate) -> impl Strategy<Value = Step> {
     let service = 0..SERVICES;
     let node = 0..NODES + JOINERS;
+    // How often everybody is asked, and how fast time passes meanwhile: in a harsh world nodes run out of patience.
+    let (looks, nap, sleep) = match climate {
+        Climate::Mild => (24, 4 * SECOND, 5..15u64),
+        Climate::Harsh => (10, 9 * SECOND, 10..90),
+    };
     let about = prop_oneof![4 => Just(About::TheQuestion), 1 => Just(About::SomethingElse)];
     let says = prop_oneof![
-        5 => Just(Says::Yes), 1 => Just(Says::No), 1 => Just(Says::NobodyKnows), 2 => Just(Says::StillAtIt)
+        5 => Just(Says::Yes), 2 => Just(Says::No), 1 => Just(Says::NobodyKnows), 2 => Just(Says::StillAtIt)
     ];
-    let fate = prop_oneof![4 => Just(Fate::Arrives), 1 => Just(Fate::Lost), 1 => Just(Fate::Unconfirmed)];
+    let fate = prop_oneof![
+        8 => Just(Fate::Arrives),
+        2 => Just(Fate::Lost),
+        2 => Just(Fate::Unconfirmed),
+        2 => (1..20 * SECOND).prop_map(|ago| Fate::Slow(Millis(ago))),
+    ];
     let wish = prop_oneof![
         6 => Just(Wish::Pause),
         12 => Just(Wish::Resume),
@@ -190,16 +216,17 @@ fn step(climate: Climate) -> impl Strategy<Value = Step> {
     ];
     prop_oneof![
         24 => (service.clone(), 0..NODES, fate).prop_map(|(service, node, fate)| Step::Look { service, node, fate }),
-        8 => service.clone().prop_map(|service| Step::LookAround { service }),
+        looks => service.clone().prop_map(|service| Step::LookAround { service }),
         8 => (service.clone(), 0usize..60).prop_map(|(service, back)| Step::Again { service, back }),
-        14 => (0u64..9 * SECOND).prop_map(|span| Step::Pass(Millis(span))),
-        1 => (10u64..80).prop_map(|span| Step::Pass(seconds(span))),
-        4 => service.clone().prop_map(|service| Step::Wake { service }),
+        14 => (0..nap).prop_map(|span| Step::Pass(Millis(span))),
+        1 => sleep.clone().prop_map(|span| Step::Pass(seconds(span))),
+        4 => (service.clone(), Just(seconds(sleep.end))).prop_map(|(service, at_most)| Step::Wake { service, at_most }),
         6 => (service.clone(), wish, node.clone()).prop_map(|(service, wish, node)| Step::Tell { service, wish, node }),
         7 => (service.clone(), says.clone(), about.clone())
             .prop_map(|(service, says, about)| Step::Answer { service, says, about }),
         7 => (service.clone(), says, about).prop_map(|(service, says, about)| Step::Report { service, says, about }),
         1 => (node.clone(), nature(climate)).prop_map(|(node, nature)| Step::Join { node, nature }),
+        1 => (node.clone(), nature(climate)).prop_map(|(node, nature)| Step::Replace { node, nature }),
         1 => node.clone().prop_map(|node| Step::Leave { node }),
         2 => (node, 1u64..90).prop_map(|(node, lasts)| Step::CutOff { node, lasts: seconds(lasts) }),
         2 => (service.clone(), 0usize..4).prop_map(|(service, written)| Step::Die { service, written }),
@@ -215,8 +242,15 @@ pub(super) fn history(climate: Climate, steps: std::ops::Range<usize>) -> impl S
         |(asked, natures, steps, calm)| {
             let natures_of = |service: usize| (0..NODES).map(move |n| (node(n), service * NODES + n));
             let deployments = asked.iter().enumerate().map(|(service, asked)| {
-                let natures = natures_of(service).map(|(node, at)| (node, natures[at])).collect();
-                (asked.spec(service), natures)
+                let natures: BTreeMap<_, _> = natures_of(service).map(|(node, at)| (node, natures[at])).collect();
+                let mut spec = asked.spec(service);
+                // Every second deployment knows its bad nodes before it begins.
+                if asked.holds % 2 == 0 {
+                    let bad = spec.expected().filter(|node| !matches!(natures[node], Nature::Good(_)));
+                    let known: Vec<_> = bad.map(|node| (node.clone(), asked.waiver())).collect();
+                    spec.waivers.extend(known);
+                }
+                (spec, natures)
             });
             History { deployments: deployments.collect(), nodes: (0..NODES + JOINERS).map(node).collect(), steps, calm }
         },

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use crate::deployment::tests::witness::Witness;
 use crate::deployment::tests::world::{Nature, World, seconds};
 use crate::deployment::{
-    AbortMode, Again, Asking, Command, Event, Fact, MigrationReport, Phase, Previous, Spec, Verdict, WaitingOn, Waiver,
+    AbortMode, Again, Asking, Cause, Command, Event, Halt, MigrationReport, Phase, Previous, Spec, Verdict, WaitingOn,
+    Waiver,
 };
 use crate::{Hold, Millis, NodeName, Outcome, Timestamp};
 
@@ -33,7 +34,7 @@ pub(super) enum Step {
     /// Time passes.
     Pass(Millis),
     /// Time passes until a deployment wants to be woken, if that is soon.
-    Wake { service: usize },
+    Wake { service: usize, at_most: Millis },
     /// A person wants something.
     Tell { service: usize, wish: Wish, node: usize },
     /// Somebody answers for a gate, perhaps not for the one at work.
@@ -42,6 +43,8 @@ pub(super) enum Step {
     Report { service: usize, says: Says, about: About },
     /// A machine joins the fleet, for all services.
     Join { node: usize, nature: Nature },
+    /// A machine is taken out, and another joins under its name at once.
+    Replace { node: usize, nature: Nature },
     /// A machine is taken out, for all services.
     Leave { node: usize },
     /// A machine cannot be reached for a while.
@@ -60,6 +63,8 @@ pub(super) enum Fate {
     Lost,
     /// It arrives, and the controller's confirmation is lost.
     Unconfirmed,
+    /// The question was asked so long ago, perhaps before an order that the answer speaks of.
+    Slow(Millis),
 }
 
 /// What a person wants.
@@ -114,9 +119,7 @@ impl History {
         let mut witnesses: Vec<Witness> = self
             .deployments
             .iter()
-            .map(|(spec, natures)| {
-                Witness::new(spec.clone(), World::of(spec, |node| natures[node], now), now)
-            })
+            .map(|(spec, natures)| Witness::new(spec.clone(), World::of(spec, |node| natures[node], now), now))
             .collect();
         let mut rotation = 0;
         witnesses.iter_mut().for_each(|witness| drop(witness.tell(Event::Tick, now)));
@@ -146,6 +149,12 @@ impl History {
                 match fate {
                     Fate::Arrives => witness.look(&node, *now),
                     Fate::Lost => drop(witness.ask(&node, *now)),
+                    Fate::Slow(ago) => {
+                        if let Some(mut observation) = witness.ask(&node, *now) {
+                            observation.asked_at = Timestamp((now.0 - ago.0 as i64).max(0));
+                            witness.tell(Event::Observed { node, observation }, *now);
+                        }
+                    }
                     Fate::Unconfirmed => {
                         if let Some(observation) = witness.ask(&node, *now) {
                             witness.tell(Event::Observed { node, observation }, *now);
@@ -163,9 +172,9 @@ impl History {
                 }
             }
             Step::Pass(span) => pass(witnesses, now, *span),
-            Step::Wake { service } => {
+            Step::Wake { service, at_most } => {
                 if let Some(wake) = witnesses[*service].deployment.wake_at() {
-                    pass(witnesses, now, wake.since(*now).min(seconds(90)));
+                    pass(witnesses, now, wake.since(*now).min(*at_most));
                 }
             }
             Step::Tell { service, wish, node } => {
@@ -187,17 +196,13 @@ impl History {
             Step::Answer { service, says, about } => answer(&mut witnesses[*service], *says, *about, *now),
             Step::Report { service, says, about } => report(&mut witnesses[*service], *says, *about, *now),
             Step::Join { node, nature } => {
-                let node = name(*node);
-                for witness in witnesses {
-                    join(witness, node, *nature, *now);
-                }
+                witnesses.iter_mut().for_each(|witness| join(witness, name(*node), *nature, *now));
             }
-            Step::Leave { node } => {
-                let node = name(*node);
+            Step::Leave { node } => witnesses.iter_mut().for_each(|witness| leave(witness, name(*node), *now)),
+            Step::Replace { node, nature } => {
                 for witness in witnesses {
-                    witness.world.leave(node);
-                    let (by, reason) = ("dave".into(), "sold".into());
-                    witness.tell(Event::Decommissioned { node: node.clone(), by, reason }, *now);
+                    leave(witness, name(*node), *now);
+                    join(witness, name(*node), *nature, *now);
                 }
             }
             Step::CutOff { node, lasts } => {
@@ -240,6 +245,12 @@ fn join(witness: &mut Witness, node: &NodeName, nature: Nature, now: Timestamp) 
         witness.world.join(node, nature, held.clone(), now);
     }
     witness.tell(Event::Joined { node: node.clone(), previous: Previous { hold: held, version: None } }, now);
+}
+
+fn leave(witness: &mut Witness, node: &NodeName, now: Timestamp) {
+    witness.world.leave(node);
+    let (by, reason) = ("dave".into(), "sold".into());
+    witness.tell(Event::Decommissioned { node: node.clone(), by, reason }, now);
 }
 
 fn answer(witness: &mut Witness, says: Says, about: About, now: Timestamp) {
@@ -289,7 +300,9 @@ fn settle(witness: &mut Witness, calm: Calm, mut now: Timestamp) {
         witness.say_everything_again(now);
         let nodes: Vec<NodeName> = match witness.deployment.waiting_on(now) {
             Some(
-                WaitingOn::Proof { nodes, .. } | WaitingOn::Restoration { nodes, .. } | WaitingOn::Verification { nodes },
+                WaitingOn::Proof { nodes, .. }
+                | WaitingOn::Restoration { nodes, .. }
+                | WaitingOn::Verification { nodes },
             ) => nodes.into_iter().map(|(node, _)| node).collect(),
             Some(WaitingOn::Bake { nodes, .. }) => nodes,
             Some(_) | None => Vec::new(),
@@ -312,11 +325,11 @@ fn help(witness: &mut Witness, now: Timestamp) {
     if witness.deployment.paused().is_some() {
         witness.tell(told(Command::Resume), now);
     }
-    if witness.deployment.halted().is_some() {
-        let facts = witness.tell(told(Command::Promote { again: Again::Skip }), now);
-        // What no promotion lifts is ended.
-        if facts.iter().any(|fact| matches!(fact, Fact::Halted { .. })) {
-            witness.tell(told(Command::Abort { mode: AbortMode::RollBack }), now);
-        }
+    // Capacity does not come back because somebody wishes it.
+    let short = |halt: &Halt| matches!(halt, Halt::Failure { cause: Cause::CapacityLost { .. } });
+    match witness.deployment.halted().map(|halted| short(&halted.halt)) {
+        Some(true) => drop(witness.tell(told(Command::Abort { mode: AbortMode::RollBack }), now)),
+        Some(false) => drop(witness.tell(told(Command::Promote { again: Again::Skip }), now)),
+        None => {}
     }
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::deployment::nodes::{NodeState, Wish};
+use crate::deployment::nodes::{Baked, NodeState, Wish};
 use crate::deployment::tests::record::Record;
 use crate::deployment::tests::world::World;
 use crate::deployment::tests::{budgets, recount, turns, verdicts};
@@ -28,6 +28,8 @@ pub(super) struct Moment<'a> {
     pub(super) world: &'a World,
     /// Since when a controller has been listening without a break.
     pub(super) listening_since: Timestamp,
+    /// Since when each node claims what is seen to be otherwise, by its place, before the event.
+    pub(super) contradicts: &'a [Option<(Timestamp, String)>],
 }
 
 /// A deployment after an event, when nothing more becomes true by itself.
@@ -46,8 +48,13 @@ pub(super) struct Rest<'a> {
     pub(super) journal: &'a [Fact],
 }
 
+/// Whether a sentence holds of a fact.
+pub(super) type OfFact = fn(&Moment<'_>) -> Held;
+/// The same, of a deployment at rest.
+pub(super) type OfRest = fn(&Rest<'_>) -> Held;
+
 /// Checked on every fact, just before it is applied.
-pub(super) const ON_EVERY_FACT: &[(&str, fn(&Moment) -> Held)] = &[
+pub(super) const ON_EVERY_FACT: &[(&str, OfFact)] = &[
     ("a_fact_has_the_time_at_which_it_became_true", a_fact_has_the_time_at_which_it_became_true),
     ("a_finished_deployment_says_nothing", a_finished_deployment_says_nothing),
     ("nothing_begins_while_a_person_is_waited_for", nothing_begins_while_a_person_is_waited_for),
@@ -56,11 +63,18 @@ pub(super) const ON_EVERY_FACT: &[(&str, fn(&Moment) -> Held)] = &[
     ("a_proof_answers_the_order_of_this_node", a_proof_answers_the_order_of_this_node),
     ("a_bake_is_outlived_in_one_life_and_for_good", a_bake_is_outlived_in_one_life_and_for_good),
     ("the_last_round_counts_only_its_own_nonces", the_last_round_counts_only_its_own_nonces),
+    (
+        "the_last_round_believes_nobody_who_has_not_outlived_the_bake",
+        the_last_round_believes_nobody_who_has_not_outlived_the_bake,
+    ),
     ("nobody_is_blamed_before_its_time_is_up", nobody_is_blamed_before_its_time_is_up),
     ("never_more_than_parallel_are_in_flight", budgets::never_more_than_parallel_are_in_flight),
     ("no_serving_node_is_taken_below_the_floor", budgets::no_serving_node_is_taken_below_the_floor),
     ("broken_nodes_go_first", budgets::broken_nodes_go_first),
-    ("more_failures_than_allowed_are_passed_by_a_person_only", budgets::more_failures_than_allowed_are_passed_by_a_person_only),
+    (
+        "more_failures_than_allowed_are_passed_by_a_person_only",
+        budgets::more_failures_than_allowed_are_passed_by_a_person_only,
+    ),
     ("capacity_that_is_lost_stops_it", budgets::capacity_that_is_lost_stops_it),
     ("no_segment_starts_before_all_before_it_are_through", turns::no_segment_starts_before_all_before_it_are_through),
     ("a_gate_is_passed_by_an_answer_to_its_own_asking", turns::a_gate_is_passed_by_an_answer_to_its_own_asking),
@@ -69,7 +83,11 @@ pub(super) const ON_EVERY_FACT: &[(&str, fn(&Moment) -> Held)] = &[
     ("a_migration_runs_again_by_a_persons_wish_only", turns::a_migration_runs_again_by_a_persons_wish_only),
     ("the_newest_segment_goes_back_first", turns::the_newest_segment_goes_back_first),
     ("only_who_was_ordered_goes_back", turns::only_who_was_ordered_goes_back),
-    ("converged_means_that_every_expected_node_is_proven", verdicts::converged_means_that_every_expected_node_is_proven),
+    (
+        "converged_means_that_every_expected_node_is_proven",
+        verdicts::converged_means_that_every_expected_node_is_proven,
+    ),
+    ("converged_is_true_in_the_world", verdicts::converged_is_true_in_the_world),
     ("every_exception_has_a_valid_waiver", verdicts::every_exception_has_a_valid_waiver),
     ("rolled_back_means_that_every_node_is_proven_back", verdicts::rolled_back_means_that_every_node_is_proven_back),
     ("unproven_names_a_cause_or_a_node", verdicts::unproven_names_a_cause_or_a_node),
@@ -77,7 +95,7 @@ pub(super) const ON_EVERY_FACT: &[(&str, fn(&Moment) -> Held)] = &[
 ];
 
 /// Checked after every event.
-pub(super) const AT_REST: &[(&str, fn(&Rest) -> Held)] = &[
+pub(super) const AT_REST: &[(&str, OfRest)] = &[
     ("replaying_the_journal_gives_the_same_deployment", replaying_the_journal_gives_the_same_deployment),
     ("whoever_waits_says_why", whoever_waits_says_why),
     ("whoever_waits_is_woken_and_not_without_end", whoever_waits_is_woken_and_not_without_end),
@@ -136,7 +154,9 @@ fn nothing_begins_while_a_person_is_waited_for(moment: &Moment) -> Held {
 }
 
 fn nothing_is_done_after_a_person_ended_it_where_it_is(moment: &Moment) -> Held {
-    ensure(!moment.record.is_left || matches!(moment.fact, Fact::Finished { .. }), || "it was to be left as it is".into())
+    ensure(!moment.record.is_left || matches!(moment.fact, Fact::Finished { .. }), || {
+        "it was to be left as it is".into()
+    })
 }
 
 fn silence_proves_nothing(moment: &Moment) -> Held {
@@ -196,8 +216,24 @@ fn the_last_round_counts_only_its_own_nonces(moment: &Moment) -> Held {
         format!("the round began at {:?}, it joined at {:?}, seen: {proof:?}", moment.record.verification, agent.born)
     })?;
     let wanted = wanted.map(|order| order.hold);
-    let held = proof.and_then(|seen| moment.world.holds(node, seen.asked_at));
-    ensure(wanted.is_none() || held == wanted, || format!("it held {held:?}, and shall hold {wanted:?}"))
+    // The node was looked at between the question and now.
+    let asked_at = proof.map_or(moment.now, |seen| seen.asked_at);
+    let held = [asked_at, moment.now].map(|at| moment.world.holds(node, at));
+    ensure(wanted.is_none() || held.contains(&wanted), || format!("it held {held:?}, and shall hold {wanted:?}"))
+}
+
+fn the_last_round_believes_nobody_who_has_not_outlived_the_bake(moment: &Moment) -> Held {
+    let Fact::NodeVerified { node, .. } = moment.fact else { return Ok(()) };
+    let state = moment.before.nodes().get(node);
+    if moment.before.is_turned_back() || matches!(state, Some(NodeState::Proven { baked: Baked::Yes, .. })) {
+        return Ok(());
+    }
+    let bake = moment.before.spec().bake;
+    let outlived = observed(moment, node).is_some_and(|seen| match &seen.seen {
+        Seen::Proven { up, .. } => up.0 + 1_000 >= bake.0,
+        _ => false,
+    });
+    ensure(outlived, || format!("it was {state:?}, and the bake is {bake}"))
 }
 
 fn nobody_is_blamed_before_its_time_is_up(moment: &Moment) -> Held {
@@ -217,9 +253,21 @@ fn nobody_is_blamed_before_its_time_is_up(moment: &Moment) -> Held {
         (state, _) => return Err(format!("it is {state:?}")),
     };
     let spec = moment.before.spec();
-    let patience = spec.settle.min(spec.node_deadline).min(spec.absent_grace);
-    let waited = moment.now.since(since);
-    ensure(waited >= patience, || format!("{node} had {waited} only"))
+    let index = moment.before.nodes.find(node).ok_or("it takes no part")?;
+    let entry = moment.ears.nodes.entry(index);
+    // Those in no segment are ordered when the last round begins, or when they join.
+    let born = moment.world.agent(node).map(|agent| agent.born);
+    let ordered = match (entry.segment, entry.wish) {
+        (Some(_), _) | (None, Wish::Nothing) => born,
+        (None, Wish::Forward | Wish::Back) => born.max(moment.record.verification),
+    };
+    let contradicts = moment.contradicts.get(index).cloned().flatten().map(|(from, _)| from);
+    let contradicted = contradicts.is_some_and(|from| Some(from) >= ordered && moment.now.since(from) >= spec.settle);
+    let waited = moment.now.since(since.max(moment.listening_since));
+    let patience = if entry.segment.is_none() { spec.node_deadline.min(spec.absent_grace) } else { spec.node_deadline };
+    ensure(contradicted || waited >= patience, || {
+        format!("{node} had {waited} only; it contradicts since {contradicts:?}, ordered {ordered:?}")
+    })
 }
 
 fn replaying_the_journal_gives_the_same_deployment(rest: &Rest) -> Held {
@@ -275,11 +323,13 @@ fn orders_said_one_by_one_are_the_whole(rest: &Rest) -> Held {
 fn an_order_is_forward_or_back_to_what_the_node_held(rest: &Rest) -> Held {
     let spec = rest.after.spec();
     for order in rest.after.orders() {
+        let joined = rest.after.nodes.entries().iter().find(|entry| entry.name == order.node);
+        let joined = joined.and_then(|entry| entry.previous.as_ref());
         let is_right = if order.generation == spec.generation {
             order.hold == spec.target && order.confirm == spec.confirm
         } else {
             order.generation == spec.rollback_generation
-                && order.hold == spec.previous[&order.node].hold
+                && Some(&order.hold) == joined.or(spec.previous.get(&order.node)).map(|previous| &previous.hold)
                 && order.confirm == Millis(0)
                 && rest.after.is_turned_back()
         };
@@ -294,12 +344,13 @@ fn who_is_not_ordered_is_left_alone(rest: &Rest) -> Held {
         let is_right = match entry.state {
             NodeState::Pending => !ordered || (entry.segment.is_none() && rest.record.verification.is_some()),
             NodeState::Decommissioned { .. } => !ordered,
-            NodeState::Ordered { .. }
-            | NodeState::Proven { .. }
-            | NodeState::Failed { .. }
-            | NodeState::Restoring { .. }
-            | NodeState::Restored { .. }
-            | NodeState::NotRestored { .. } => ordered && entry.segment.is_some(),
+            NodeState::Ordered { .. } | NodeState::Proven { .. } | NodeState::Failed { .. } => {
+                ordered && entry.segment.is_some()
+            }
+            // Those in no segment go back if they were ordered in a last round that a person ended.
+            NodeState::Restoring { .. } | NodeState::Restored { .. } | NodeState::NotRestored { .. } => {
+                ordered && (entry.segment.is_some() || rest.record.verification.is_some())
+            }
             NodeState::Verified { .. } | NodeState::Unverified { .. } => rest.record.verification.is_some(),
         };
         ensure(is_right, || format!("{} is {:?}, wish {:?}", entry.name, entry.state, entry.wish))?;
@@ -334,6 +385,7 @@ fn who_joined_is_expected_and_who_left_is_not(rest: &Rest) -> Held {
         let gone = matches!(state, NodeState::Decommissioned { .. });
         ensure(gone == rest.record.gone.contains(node), || format!("{node} is {state:?}"))?;
     }
-    let known = rest.after.spec().size() + rest.record.joined.difference(&rest.after.spec().expected().cloned().collect()).count();
+    let known = rest.after.spec().size()
+        + rest.record.joined.difference(&rest.after.spec().expected().cloned().collect()).count();
     ensure(rest.after.nodes().iter().count() == known, || "somebody takes part who is not expected".into())
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::deployment::{AbortMode, Again, Cause, Deployment, Fact, Gate, Halt, Place};
+use crate::deployment::{AbortMode, Again, Asking, Cause, Deployment, Fact, Gate, Halt, Place};
 use crate::{NodeName, Timestamp};
 
 /// The memory.
@@ -43,7 +43,7 @@ impl Record {
     pub(super) fn note(&mut self, fact: &Fact) {
         match fact {
             Fact::NodeFailed { node, .. } if !self.waived.contains(node) => drop(self.failed.insert(node.clone())),
-            Fact::GatePassed { asking, .. } => drop(self.through.insert((asking.segment, asking.gate))),
+            Fact::GatePassed { asking, .. } => self.pass(*asking),
             Fact::GateStarted { .. } => self.again = false,
             Fact::MigrationStarted { node, attempt, .. } => {
                 self.again = false;
@@ -78,9 +78,13 @@ impl Record {
             Fact::RollbackStarted { .. } | Fact::Stopped { .. } => self.halt = None,
             Fact::VerificationStarted { at } => self.verification = Some(*at),
             // On the way back a node's state says the rest.
-            Fact::NodesTurnedBack { nodes, .. } => nodes.iter().for_each(|node| drop(self.failed.remove(node))),
+            Fact::NodesTurnedBack { nodes, .. } => self.failed.retain(|node| !nodes.contains(node)),
             _ => {}
         }
+    }
+
+    fn pass(&mut self, asking: Asking) {
+        self.through.insert((asking.segment, asking.gate));
     }
 
     fn promote(&mut self, again: Again) {
@@ -89,10 +93,10 @@ impl Record {
             (_, Again::Retry) => self.again = true,
             (Halt::PauseAfter { segment }, Again::Skip) => drop(self.promoted.insert(segment)),
             (Halt::Interrupted { .. }, Again::Skip) => self.is_migrated = true,
-            (Halt::Inconclusive { asking, .. }, Again::Skip) => drop(self.through.insert((asking.segment, asking.gate))),
+            (Halt::Inconclusive { asking, .. }, Again::Skip) => self.pass(asking),
             (Halt::Failure { cause }, Again::Skip) => match cause {
                 Cause::BudgetExceeded { .. } => self.forgiven.extend(failed.intersection(&self.failed).cloned()),
-                Cause::GateFailed { asking, .. } => drop(self.through.insert((asking.segment, asking.gate))),
+                Cause::GateFailed { asking, .. } => self.pass(asking),
                 Cause::MigrationFailed { .. } => self.is_migrated = true,
                 Cause::CapacityLost { .. }
                 | Cause::NobodyDecided { .. }
@@ -113,7 +117,8 @@ impl Record {
         if let Some(gate) = (0..spec.gates.len()).filter(|gate| concerns(&spec.gates[*gate])).find(open) {
             return Some(format!("gate {gate} of segment {segment} is not through"));
         }
-        if spec.migration.as_ref().is_some_and(|migration| migration.place == Place::After(segment)) && !self.is_migrated
+        if spec.migration.as_ref().is_some_and(|migration| migration.place == Place::After(segment))
+            && !self.is_migrated
         {
             return Some(format!("the migration after segment {segment} is not through"));
         }

@@ -10,6 +10,7 @@ use crate::deployment::{Deployment, Nodes};
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Counts {
     failed: usize,
+    untold: usize,
     serving: usize,
     open: usize,
     in_flight: usize,
@@ -40,7 +41,7 @@ pub(super) fn serves(state: &NodeState, is_in_segment: bool, heard: Serves) -> b
 
 /// As the engine counts.
 pub(super) fn counted(deployment: &Deployment) -> Counts {
-    let Nodes { failed, serving, open, in_flight, .. } = deployment.nodes;
+    let Nodes { failed, untold, serving, open, in_flight, .. } = deployment.nodes;
     let of = |tally: &Tally| Segment {
         pending_serving: tally.pending_serving.clone(),
         pending_idle: tally.pending_idle.clone(),
@@ -52,7 +53,7 @@ pub(super) fn counted(deployment: &Deployment) -> Counts {
     };
     let segments = (0..deployment.spec.segments.len()).map(|segment| of(deployment.nodes.tally(segment))).collect();
     let capacity = deployment.nodes.capacity(deployment.spec.floor);
-    Counts { failed, serving, open, in_flight, capacity, segments }
+    Counts { failed, untold, serving, open, in_flight, capacity, segments }
 }
 
 /// As it is.
@@ -66,10 +67,12 @@ pub(super) fn recounted(deployment: &Deployment) -> Counts {
     let restoring = |entry: &Entry| matches!(entry.state, NodeState::Restoring { .. });
     let pending = |entry: &Entry| entry.state == NodeState::Pending;
     let gone = |entry: &Entry| matches!(entry.state, NodeState::Decommissioned { .. });
+    let failed = |entry: &Entry| matches!(entry.state, NodeState::Failed { .. }) && entry.waiver.is_none();
     let placed = |entry: &Entry| entry.segment.is_some();
     let segments = (0..spec.segments.len()).map(|segment| {
         let here = |is_meant: &dyn Fn(&Entry) -> bool| -> BTreeSet<usize> {
-            let of_it = entries.iter().enumerate().filter(|(_, entry)| entry.segment == Some(segment) && is_meant(entry));
+            let of_it =
+                entries.iter().enumerate().filter(|(_, entry)| entry.segment == Some(segment) && is_meant(entry));
             of_it.map(|(index, _)| index).collect()
         };
         let waits = |entry: &Entry| pending(entry) && entry.wish == Wish::Nothing;
@@ -95,7 +98,8 @@ pub(super) fn recounted(deployment: &Deployment) -> Counts {
         broken_open: count(&|entry| placed(entry) && !was_healthy(entry) && (pending(entry) || under_way(entry))),
     };
     Counts {
-        failed: count(&|entry| matches!(entry.state, NodeState::Failed { .. }) && entry.waiver.is_none()),
+        failed: count(&failed),
+        untold: count(&|entry| failed(entry) && !entry.is_told),
         serving: count(&serving),
         open: count(&|entry| {
             !matches!(

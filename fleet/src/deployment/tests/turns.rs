@@ -25,7 +25,8 @@ pub(super) fn no_segment_starts_before_all_before_it_are_through(moment: &Moment
 
 pub(super) fn a_gate_is_passed_by_an_answer_to_its_own_asking(moment: &Moment) -> Held {
     let Fact::GatePassed { asking, .. } = moment.fact else { return Ok(()) };
-    let yes = matches!(moment.event, Event::GateAnswered { asking: of, verdict: Verdict::Passed { .. } } if of == asking);
+    let yes =
+        matches!(moment.event, Event::GateAnswered { asking: of, verdict: Verdict::Passed { .. } } if of == asking);
     let asked = matches!(moment.before.phase(), Phase::Gating { asking: asked, .. } if asked == *asking);
     ensure(yes && asked, || format!("asked: {:?}", moment.before.phase()))
 }

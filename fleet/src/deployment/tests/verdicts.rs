@@ -3,18 +3,16 @@
 use crate::deployment::nodes::{NodeState, Wish};
 use crate::deployment::tests::invariants::{Held, Moment, ensure};
 use crate::deployment::tests::record::Record;
-use crate::deployment::tests::world::World;
 use crate::deployment::{Deployment, Fact};
 use crate::{NodeName, Outcome};
 
 /// Checked when a deployment has ended.
-pub(super) type AtTheEnd = fn(&Deployment, &Record, &World) -> Held;
+pub(super) type AtTheEnd = fn(&Deployment, &Record) -> Held;
 
 /// All of them.
 pub(super) const AT_THE_END: &[(&str, AtTheEnd)] = &[
     ("it_ends_when_the_world_is_calm", it_ends_when_the_world_is_calm),
     ("nobody_stays_forward_after_a_rollback", nobody_stays_forward_after_a_rollback),
-    ("converged_is_true_in_the_world", converged_is_true_in_the_world),
 ];
 
 fn finished(moment: &Moment) -> Option<Outcome> {
@@ -40,7 +38,9 @@ pub(super) fn converged_means_that_every_expected_node_is_proven(moment: &Moment
     ensure(open.is_empty(), || format!("{open:?} are not proven"))?;
     let proven = those(moment, |state| matches!(state, NodeState::Verified { .. }));
     ensure(!proven.is_empty(), || "nobody is proven".into())?;
-    let elsewhere = proven.iter().find(|node| moment.before.order_for(node).is_none_or(|order| order.hold != moment.before.spec().target));
+    let elsewhere = proven
+        .iter()
+        .find(|node| moment.before.order_for(node).is_none_or(|order| order.hold != moment.before.spec().target));
     ensure(elsewhere.is_none(), || format!("{elsewhere:?} was not to hold the target"))?;
     ensure(!moment.before.is_turned_back() && moment.record.verification.is_some(), || "there was no last round".into())
 }
@@ -50,7 +50,8 @@ pub(super) fn every_exception_has_a_valid_waiver(moment: &Moment) -> Held {
         return Ok(());
     }
     let open = those(moment, |state| !is_settled(state));
-    let covered = |node: &NodeName| moment.before.nodes().waiver(node).is_some_and(|waiver| waiver.is_valid(moment.now));
+    let covered =
+        |node: &NodeName| moment.before.nodes().waiver(node).is_some_and(|waiver| waiver.is_valid(moment.now));
     let bare = open.iter().find(|node| !covered(node));
     ensure(bare.is_none() && !open.is_empty(), || format!("of {open:?}, {bare:?} has no valid waiver"))?;
     let proven = those(moment, |state| matches!(state, NodeState::Verified { .. }));
@@ -62,7 +63,8 @@ pub(super) fn rolled_back_means_that_every_node_is_proven_back(moment: &Moment) 
         return Ok(());
     }
     ensure(moment.before.is_turned_back() && moment.before.cause().is_some(), || "it never turned back".into())?;
-    let covered = |node: &NodeName| moment.before.nodes().waiver(node).is_some_and(|waiver| waiver.is_valid(moment.now));
+    let covered =
+        |node: &NodeName| moment.before.nodes().waiver(node).is_some_and(|waiver| waiver.is_valid(moment.now));
     let open = those(moment, |state| !is_settled(state));
     let bare = open.iter().find(|node| !covered(node));
     ensure(bare.is_none(), || format!("{bare:?} is not proven back"))
@@ -90,11 +92,11 @@ pub(super) fn only_a_person_aborts_or_supersedes(moment: &Moment) -> Held {
     }
 }
 
-fn it_ends_when_the_world_is_calm(deployment: &Deployment, _: &Record, _: &World) -> Held {
+fn it_ends_when_the_world_is_calm(deployment: &Deployment, _: &Record) -> Held {
     ensure(deployment.outcome().is_some(), || format!("it never ends: {:?}", deployment.phase()))
 }
 
-fn nobody_stays_forward_after_a_rollback(deployment: &Deployment, record: &Record, _: &World) -> Held {
+fn nobody_stays_forward_after_a_rollback(deployment: &Deployment, record: &Record) -> Held {
     if !deployment.is_turned_back() || record.is_left {
         return Ok(());
     }
@@ -102,16 +104,15 @@ fn nobody_stays_forward_after_a_rollback(deployment: &Deployment, record: &Recor
     ensure(forward.is_none(), || format!("{forward:?} is still to hold the target"))
 }
 
-fn converged_is_true_in_the_world(deployment: &Deployment, _: &Record, world: &World) -> Held {
-    if deployment.outcome() != Some(Outcome::Converged) {
+pub(super) fn converged_is_true_in_the_world(moment: &Moment) -> Held {
+    if finished(moment) != Some(Outcome::Converged) {
         return Ok(());
     }
-    for (node, state) in deployment.nodes().iter() {
-        let NodeState::Verified { since, .. } = state else { continue };
-        let held = world.holds(node, *since);
-        // Between the question and its answer a node may have fallen back; the question was answered truly.
-        let fell = world.falls_back(node);
-        ensure(fell || held.as_ref() == Some(&deployment.spec().target), || format!("{node} held {held:?}"))?;
+    for node in those(moment, |state| matches!(state, NodeState::Verified { .. })) {
+        let held = moment.world.holds(node, moment.now);
+        // Between the question and the end a node may have fallen back; the question was answered truly.
+        let fell = moment.world.falls_back(node);
+        ensure(fell || held.as_ref() == Some(&moment.before.spec().target), || format!("{node} holds {held:?}"))?;
     }
     Ok(())
 }

@@ -83,6 +83,8 @@ impl Witness {
             Event::Told { command, .. } => Some(self.deployment.check(command, now).is_ok()),
             _ => None,
         };
+        let contradicts: Vec<_> =
+            self.deployment.nodes.entries().iter().map(|entry| entry.ear.differs.clone()).collect();
         let mut facts = self.deployment.handle(&event, now);
         self.inputs.push(Input::Told(event.clone(), now));
         facts.truncate(written);
@@ -97,9 +99,11 @@ impl Witness {
                 record: &self.record,
                 world: &self.world,
                 listening_since: self.listening_since,
+                contradicts: &contradicts,
             };
             for (name, rule) in ON_EVERY_FACT {
-                let told = |why| panic!("{name}: {why}\nfact: {fact:?}\nevent: {event:?}\nphase: {:?}", self.mirror.phase());
+                let told =
+                    |why| panic!("{name}: {why}\nfact: {fact:?}\nevent: {event:?}\nphase: {:?}", self.mirror.phase());
                 rule(&moment).unwrap_or_else(told);
             }
             self.record.note(fact);
@@ -136,7 +140,8 @@ impl Witness {
             journal: &self.journal,
         };
         for (name, rule) in AT_REST {
-            let told = |why| panic!("{name}: {why}\nevent: {event:?}\nfacts: {fresh:?}\nphase: {:?}", self.mirror.phase());
+            let told =
+                |why| panic!("{name}: {why}\nevent: {event:?}\nfacts: {fresh:?}\nphase: {:?}", self.mirror.phase());
             rule(&rest).unwrap_or_else(told);
         }
     }
@@ -177,8 +182,9 @@ impl Witness {
     /// Checks what must hold of an ended deployment, and that nothing but its own events has shaped it.
     pub(super) fn close(&self) {
         for (name, rule) in AT_THE_END {
-            if let Err(why) = rule(&self.deployment, &self.record, &self.world) {
-                panic!("{name}: {why}\noutcome: {:?}", self.deployment.outcome());
+            if let Err(why) = rule(&self.deployment, &self.record) {
+                let last = &self.journal[self.journal.len().saturating_sub(8)..];
+                panic!("{name}: {why}\noutcome: {:?}\nlast facts: {last:#?}", self.deployment.outcome());
             }
         }
         let replayed = Deployment::replay(&self.journal).unwrap();

@@ -181,7 +181,8 @@ impl World {
 
     /// The controller's confirmation arrives; too late, it changes nothing.
     pub(super) fn confirm(&mut self, node: &NodeName, generation: Generation, now: Timestamp) {
-        let wanted = |agent: &Agent| agent.order.as_ref().filter(|o| o.generation == generation).map(|o| o.hold.clone());
+        let wanted =
+            |agent: &Agent| agent.order.as_ref().filter(|o| o.generation == generation).map(|o| o.hold.clone());
         let holds = self.holds(node, now);
         if let Some(agent) = self.agents.get_mut(node)
             && holds.is_some()
@@ -274,9 +275,7 @@ impl Agent {
     }
 
     fn is_undone(&self, now: Timestamp) -> bool {
-        self.confirm() > Millis(0)
-            && !self.confirmed
-            && now >= self.since.after(self.work()).after(self.confirm())
+        self.confirm() > Millis(0) && !self.confirmed && now >= self.since.after(self.work()).after(self.confirm())
     }
 
     fn confirmation(&self) -> Confirmation {
