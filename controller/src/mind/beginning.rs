@@ -9,6 +9,7 @@ use fleet_proto::v1;
 
 use super::ask::Refusal;
 use super::planning::no_bits;
+use super::request::LONGEST_MESSAGE;
 use super::state::{Journaled, State};
 use crate::random;
 use crate::records::{self, Change};
@@ -24,25 +25,17 @@ impl State {
     ) -> Result<DeploymentId, Refusal> {
         let plan = match request.plan.as_str() {
             "" => self.plan(actor, request, kind, now)?,
-            kept => self.plan_as_kept(kept, now)?,
+            kept => said_anew(self.plan_as_kept(kept, now)?, &request.message),
         };
         if let Some(locked) = self.locked_by_another(&plan.request.service, actor, now) {
             return Err(locked);
         }
-        match self.conflict(&plan) {
+        let in_the_way = self.conflicts(&plan);
+        match in_the_way.first() {
             None => {}
             Some(_) if request.queue => return self.queue_up(actor, request, kind, &plan, now),
-            Some(running) if request.supersede => {
-                not_blocked(&plan)?;
-                let id = self.new_id()?;
-                let mut spec = self.spec(&plan, &id, actor);
-                self.inherit(&mut spec, &running);
-                self.begin(spec, now)?;
-                let command = Command::Supersede { deployment: id.clone() };
-                self.deployment_event(&running, &Event::Told { by: actor.to_owned(), command }, now);
-                return Ok(id);
-            }
-            Some(running) => return Err(self.busy(&running, now)),
+            Some(_) if request.supersede => return self.supersede(actor, &plan, &in_the_way, now),
+            Some(running) => return Err(self.busy(running, now)),
         }
         not_blocked(&plan)?;
         let id = self.new_id()?;
@@ -50,15 +43,39 @@ impl State {
         Ok(id)
     }
 
+    /// Begins a deployment in the place of all that are in its way: of two that move the same nodes, one would undo what
+    /// the other does.
+    fn supersede(
+        &mut self,
+        actor: &str,
+        plan: &Plan,
+        in_the_way: &[DeploymentId],
+        now: Timestamp,
+    ) -> Result<DeploymentId, Refusal> {
+        not_blocked(plan)?;
+        let id = self.new_id()?;
+        let mut spec = self.spec(plan, &id, actor);
+        spec.supersedes = in_the_way.first().cloned();
+        for running in in_the_way {
+            self.inherit(&mut spec, running);
+        }
+        self.begin(spec, now)?;
+        for running in in_the_way {
+            let command = Command::Supersede { deployment: id.clone() };
+            self.deployment_event(running, &Event::Told { by: actor.to_owned(), command }, now);
+        }
+        Ok(id)
+    }
+
     /// What is in the way of a plan now, if anything is.
     pub(super) fn in_the_way(&self, plan: &Plan, actor: &str, now: Timestamp) -> Option<Refusal> {
         self.locked_by_another(&plan.request.service, actor, now)
-            .or_else(|| self.conflict(plan).map(|running| self.busy(&running, now)))
+            .or_else(|| self.conflicts(plan).first().map(|running| self.busy(running, now)))
     }
 
-    /// The running deployment that a plan cannot run beside: of the same service, in the same environment or on one of
-    /// the same nodes.
-    pub(super) fn conflict(&self, plan: &Plan) -> Option<DeploymentId> {
+    /// The running deployments that a plan cannot run beside: of the same service, in the same environment or on one of
+    /// the same nodes. That of the same environment first: there is one at most.
+    fn conflicts(&self, plan: &Plan) -> Vec<DeploymentId> {
         let request = &plan.request;
         let nodes: BTreeSet<&NodeName> = plan.candidates().map(|candidate| &candidate.node).collect();
         let conflicts = |deployment: &Deployment| {
@@ -67,7 +84,9 @@ impl State {
                 && (spec.environment == request.environment
                     || deployment.nodes().iter().any(|(node, _)| nodes.contains(node)))
         };
-        self.running().find(|(_, journaled)| conflicts(&journaled.deployment)).map(|(id, _)| id.clone())
+        let mut found: Vec<_> = self.running().filter(|(_, journaled)| conflicts(&journaled.deployment)).collect();
+        found.sort_by_key(|(_, journaled)| journaled.deployment.spec().environment != request.environment);
+        found.into_iter().map(|(id, _)| id.clone()).collect()
     }
 
     /// That a deployment runs, as a refusal.
@@ -136,13 +155,20 @@ impl State {
     fn inherit(&self, spec: &mut Spec, superseded: &DeploymentId) {
         let Some(journaled) = self.deployments.get(superseded) else { return };
         let old = &journaled.deployment;
-        spec.supersedes = Some(superseded.clone());
         for (node, previous) in &mut spec.previous {
             if let (Some(_), Some(before)) = (old.order_for(node), old.spec().previous.get(node)) {
                 *previous = before.clone();
             }
         }
     }
+}
+
+/// A kept plan with what is said of it now, if anything is: the reason to carry it out may be another than to make it.
+pub(super) fn said_anew(mut plan: Plan, message: &str) -> Plan {
+    if !message.is_empty() {
+        plan.request.message = message.chars().take(LONGEST_MESSAGE).collect();
+    }
+    plan
 }
 
 /// Nothing is started that the plan says is forbidden.

@@ -101,13 +101,19 @@ impl State {
     }
 
     /// Has a gate's test run here, if it is to run here. After a restart it is run again: a test changes nothing.
-    pub(super) fn ask_gate(&mut self, id: &DeploymentId) {
+    pub(super) fn ask_gate(&mut self, id: &DeploymentId, now: Timestamp) {
         let Some(journaled) = self.deployments.get(id) else { return };
         let deployment = &journaled.deployment;
         let spec = deployment.spec();
         let Phase::Gating { asking, .. } = deployment.phase() else { return };
         let Some(gate) = spec.gates.get(asking.gate) else { return };
         let Source::Test { command, from: Host::Controller } = &gate.source else { return };
+        if !self.runs_tests {
+            // It was allowed when this was planned. What is configured now decides.
+            let detail = "tests may not run on the controller's host any more (controller.toml: run_tests)".to_owned();
+            let event = Event::GateAnswered { asking, verdict: Verdict::Inconclusive { detail } };
+            return self.deployment_event(id, &event, now);
+        }
         let nodes = spec.segments.get(asking.segment).into_iter().flatten();
         let release = spec.target.release().map(ToString::to_string).unwrap_or_default();
         let environment = vec![

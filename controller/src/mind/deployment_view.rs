@@ -23,7 +23,7 @@ impl State {
     ) -> Result<(v1::Deployment, Vec<v1::Fact>), Refusal> {
         let id = self.find_deployment(name)?;
         if let Some(queued) = self.queue.get(&id) {
-            return Ok((self.show_queued(queued), Vec::new()));
+            return Ok((self.show_queued(queued, now), Vec::new()));
         }
         let facts = self.deployments[&id].facts.iter().enumerate();
         let facts = facts.skip(usize::try_from(from).unwrap_or(usize::MAX));
@@ -51,13 +51,13 @@ impl State {
         let waiting = self.queue.values().filter(|queued| queued.ended.is_none());
         let waiting = waiting.filter(|queued| service.is_empty() || queued.service.as_str() == service);
         let shown = found.into_iter().map(|(_, id, deployment)| self.show(id, deployment, now));
-        waiting.map(|queued| self.show_queued(queued)).chain(shown).take(limit as usize).collect()
+        waiting.map(|queued| self.show_queued(queued, now)).chain(shown).take(limit as usize).collect()
     }
 
     /// One deployment by its id.
     pub(super) fn deployment_view(&self, id: &DeploymentId, now: Timestamp) -> Result<v1::Deployment, Refusal> {
         if let Some(queued) = self.queue.get(id) {
-            return Ok(self.show_queued(queued));
+            return Ok(self.show_queued(queued, now));
         }
         let journaled = self.deployments.get(id);
         let journaled = journaled.ok_or_else(|| Refusal::unknown(format!("there is no deployment '{id}'"), LIST))?;

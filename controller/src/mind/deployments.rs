@@ -21,7 +21,7 @@ impl State {
             }
             let orders = self.deployments.get(&id).map(|j| j.deployment.orders()).unwrap_or_default();
             self.raise_all(orders);
-            self.ask_gate(&id);
+            self.ask_gate(&id, now);
             self.deployment_event(&id, &Event::Tick, now);
         }
     }
@@ -64,7 +64,7 @@ impl State {
         }
         self.raise_all(orders);
         if asked {
-            self.ask_gate(id);
+            self.ask_gate(id, now);
         }
         if fresh_round {
             self.ask_everyone();
@@ -104,7 +104,8 @@ impl State {
 
     /// A node that joined after the last deployment began is a node with a difference: it shall hold what that
     /// deployment proved everywhere else. What did not converge is given to nobody, and a node that was there and was
-    /// left out (`--limit`) stays out. While a deployment of the service runs a newcomer waits for its end.
+    /// left out (`--limit`) stays out; what was meant for some nodes only is given to no newcomer. While a deployment of
+    /// the service runs a newcomer waits for its end.
     pub(super) fn welcome(&mut self, node: &NodeName) {
         let services: BTreeSet<ServiceName> = self.orders().map(|order| order.service.clone()).collect();
         for service in services {
@@ -116,7 +117,7 @@ impl State {
                 .deployments
                 .values()
                 .map(|j| &j.deployment)
-                .filter(|deployment| deployment.spec().service == service);
+                .filter(|deployment| deployment.spec().service == service && deployment.spec().limit.is_empty());
             let Some(last) = of_service.max_by_key(|deployment| deployment.started_at()) else { continue };
             let converged = matches!(last.outcome(), Some(Outcome::Converged | Outcome::ConvergedWithWaivers));
             let joined_at =

@@ -18,8 +18,12 @@ impl State {
         now: Timestamp,
     ) -> Result<v1::Plan, Refusal> {
         if !request.plan.is_empty() {
-            let plan = self.find_plan(&request.plan)?;
-            return Ok(self.show_plan(plan, now));
+            let mut view = self.show_plan(self.find_plan(&request.plan)?, now);
+            // What can be carried out no longer must not look as if it could.
+            if let (true, Err(stale)) = (view.refused.is_empty(), self.plan_as_kept(&request.plan, now)) {
+                view.refused = stale.what;
+            }
+            return Ok(view);
         }
         let plan = self.plan(actor, request, kind, now)?;
         let mut view = self.show_plan(&plan, now);

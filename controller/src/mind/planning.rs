@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fleet::deployment::plan::{self, Block, Candidate, Plan, Presence, Request};
-use fleet::deployment::{Kind, Previous};
+use fleet::deployment::{Kind, Phase, Previous};
 use fleet::drift::{Standing, presence};
 use fleet::evidence::Health;
 use fleet::sequence::Condition;
@@ -42,8 +42,9 @@ impl State {
         }
         let mut fresh = self.plan_for(&plan.request, names, now)?;
         // Whoever kept the plan knew of it; only what came later is news.
-        let before = self.rolled_back_before(&plan.request);
-        fresh.blocks.extend(before.into_iter().filter(|block| plan.blocks.contains(block)));
+        let since =
+            |block: &Block| plan.blocks.contains(block) || self.was_rolled_back_since(&plan.request, plan.made_at);
+        fresh.blocks.extend(self.rolled_back_before(&plan.request).filter(since));
         Ok(fresh)
     }
 
@@ -150,6 +151,14 @@ impl State {
             why: format!("{} {} was rolled back by {by}: {why}", request.service, request.version),
             help: "deploy a corrected release, or this one once more with --again".into(),
         })
+    }
+
+    /// Whether the release of a request was rolled back later than that; in any environment, since a release is the same
+    /// one everywhere.
+    fn was_rolled_back_since(&self, request: &Request, then: Timestamp) -> bool {
+        let by = request.target.release().and_then(|release| self.rolled_back(release));
+        let phase = by.and_then(|(id, _)| self.deployments.get(&id)).map(|journaled| journaled.deployment.phase());
+        matches!(phase, Some(Phase::Finished { at, .. }) if at > then)
     }
 
     /// The deployment that failed with a release and was rolled back, and why; nothing when it has converged since.

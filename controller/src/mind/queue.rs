@@ -4,16 +4,16 @@
 
 use std::collections::BTreeSet;
 
-use fleet::deployment::Kind;
 use fleet::deployment::plan::Plan;
+use fleet::deployment::{Deployment, Kind};
 use fleet::outcome::exit;
-use fleet::{DeploymentId, Millis, Timestamp};
+use fleet::{DeploymentId, Millis, NodeName, Timestamp};
 use fleet_proto::v1;
 use prost::Message as _;
 
 use super::ask::Refusal;
-use super::beginning::not_blocked;
-use super::state::State;
+use super::beginning::{not_blocked, said_anew};
+use super::state::{Journaled, State};
 use crate::records::{Change, QueueEnd, Queued};
 
 /// The most deployments that wait at once: nobody plans further ahead.
@@ -70,12 +70,18 @@ impl State {
         }
     }
 
-    /// Whether its waiting is over, one way or the other.
+    /// Whether its waiting is over, one way or the other. Planning looks at every node, and this is asked at every turn
+    /// of the mind: what is in the way for certain is seen before.
     fn start_one(&mut self, queued: &Queued, now: Timestamp) -> bool {
+        if self.ahead_of(queued).is_some() || self.locked_by_another(&queued.service, &queued.actor, now).is_some() {
+            return false;
+        }
         let plan = self.plan_queued(queued, now);
         let begun = match plan {
             Ok(plan) if self.in_the_way(&plan, &queued.actor, now).is_some() => return false,
             Ok(plan) => not_blocked(&plan).and_then(|()| self.begin(self.spec(&plan, &queued.id, &queued.actor), now)),
+            // It is refused when its turn comes, and not because nobody is in contact while it waits.
+            Err(_) if self.running_of(queued).next().is_some() => return false,
             Err(refusal) => Err(refusal),
         };
         match begun {
@@ -91,13 +97,31 @@ impl State {
         true
     }
 
+    /// A running deployment that it waits for without a doubt: of the same service, and in its environment or on a node
+    /// of its limit.
+    fn ahead_of(&self, queued: &Queued) -> Option<&DeploymentId> {
+        let mut running = self.running_of(queued).peekable();
+        running.peek()?;
+        let limit = read(queued).map(|request| request.limit).unwrap_or_default();
+        let limit: Vec<NodeName> = limit.iter().filter_map(|node| node.parse().ok()).collect();
+        let ahead = |deployment: &Deployment| {
+            deployment.spec().environment == queued.environment
+                || limit.iter().any(|node| deployment.nodes().contains(node))
+        };
+        running.find(|(_, journaled)| ahead(&journaled.deployment)).map(|(id, _)| id)
+    }
+
+    /// The running deployments of its service.
+    fn running_of(&self, queued: &Queued) -> impl Iterator<Item = (&DeploymentId, &Journaled)> {
+        self.running().filter(|(_, journaled)| journaled.deployment.spec().service == queued.service)
+    }
+
     fn plan_queued(&self, queued: &Queued, now: Timestamp) -> Result<Plan, Refusal> {
-        let unreadable = || Refusal::precheck("what was asked for cannot be read any more", "ask for it again");
-        let bytes = unhex(&queued.request).ok_or_else(unreadable)?;
-        let request = v1::DeploymentRequest::decode(bytes.as_slice()).map_err(|_| unreadable())?;
+        let request = read(queued)
+            .ok_or_else(|| Refusal::precheck("what was asked for cannot be read any more", "ask for it again"))?;
         match request.plan.as_str() {
             "" => self.plan(&queued.actor, &request, queued.kind, now),
-            kept => self.plan_as_kept(kept, now),
+            kept => Ok(said_anew(self.plan_as_kept(kept, now)?, &request.message)),
         }
     }
 
@@ -117,7 +141,7 @@ impl State {
     }
 
     /// A queued deployment in the message that running ones have.
-    pub(super) fn show_queued(&self, queued: &Queued) -> v1::Deployment {
+    pub(super) fn show_queued(&self, queued: &Queued, now: Timestamp) -> v1::Deployment {
         let (outcome, exit_code, finished_at, cause) = match &queued.ended {
             None => (String::new(), 0, None, String::new()),
             Some(QueueEnd::Refused { at, why, exit }) => ("refused".into(), *exit, Some(at.0), why.clone()),
@@ -125,11 +149,14 @@ impl State {
                 ("aborted".into(), exit::ABORTED, Some(at.0), format!("aborted by {by}"))
             }
         };
-        let behind = self.running().find(|(_, journaled)| journaled.deployment.spec().service == queued.service);
-        let waiting_on = match (&queued.ended, behind) {
-            (Some(_), _) => String::new(),
-            (None, Some((running, _))) => format!("{running} to end"),
-            (None, None) => "its turn".into(),
+        let waiting_on = match &queued.ended {
+            Some(_) => String::new(),
+            None => match self.ahead_of(queued).or_else(|| self.running_of(queued).map(|(id, _)| id).next()) {
+                Some(running) => format!("{running} to end"),
+                None => self
+                    .locked_by_another(&queued.service, &queued.actor, now)
+                    .map_or_else(|| "its turn".into(), |locked| locked.what),
+            },
         };
         let phase = if queued.ended.is_some() { "finished" } else { "queued" };
         v1::Deployment {
@@ -149,6 +176,10 @@ impl State {
             ..v1::Deployment::default()
         }
     }
+}
+
+fn read(queued: &Queued) -> Option<v1::DeploymentRequest> {
+    v1::DeploymentRequest::decode(unhex(&queued.request)?.as_slice()).ok()
 }
 
 fn hex(bytes: &[u8]) -> String {

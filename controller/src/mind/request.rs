@@ -31,7 +31,7 @@ const LONGEST_WAIVER: Millis = Millis::from_secs(31 * 24 * 3_600);
 /// The environment when none is named.
 const ENVIRONMENT: &str = "default";
 /// The longest message or reason of an operator, in characters.
-const LONGEST_MESSAGE: usize = 1_000;
+pub(super) const LONGEST_MESSAGE: usize = 1_000;
 /// The longest command line of a test or migration, in bytes: it travels in one message and is kept in the journal.
 const LONGEST_COMMAND: usize = 4_096;
 /// The most gates, pauses and waivers of one deployment.
