@@ -64,8 +64,8 @@ pub(crate) fn large() -> Vec<Scenario> {
             ..waiver()
         },
         Scenario {
-            name: "large: a late node, a newcomer and a removal, among failures, delays and aborts",
-            left: Left { failures: 1, delays: 1, newcomers: 1, removals: 1, commands: 1, ..NONE },
+            name: "large: a late node, a newcomer and a removal, among failures and aborts",
+            left: Left { failures: 1, newcomers: 1, removals: 1, commands: 1, ..NONE },
             commands: vec![abort(AbortMode::RollBack)],
             ..late_node()
         },

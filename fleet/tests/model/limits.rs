@@ -1,7 +1,7 @@
 //! Laws of what may be begun, and of time: what a fact needs before it, and what must not stay open.
 
 use fleet::capacity::Parallel;
-use fleet::deployment::{AbortMode, Deployment, Event, Fact, Halt, OnFailure, Phase, Place, Seen, Spec};
+use fleet::deployment::{AbortMode, Budget, Deployment, Event, Fact, Halt, OnFailure, Phase, Place, Seen, Spec};
 use fleet::{Millis, Timestamp};
 
 use crate::history::{History, Past, Standing};
@@ -45,9 +45,11 @@ pub(crate) fn begun(history: &History, fact: &Fact, spec: &Spec) -> Vec<Law> {
     }
     if forward {
         check(Law::NoWayForward, !history.turned && history.abort.is_none() && !history.superseded);
-        let failed = history.failed();
-        let allowed = !spec.max_failures.is_exceeded(failed, spec.size()) || failed <= history.forgiven;
-        check(Law::BudgetHolds, allowed);
+        let allowed = match spec.max_failures {
+            Budget::Nodes(nodes) => nodes,
+            Budget::Percent(percent) => usize::from(percent) * spec.size() / 100,
+        };
+        check(Law::BudgetHolds, history.failed() <= allowed.max(history.forgiven));
     }
     match fact {
         Fact::SegmentStarted { segment, .. } => {

@@ -21,7 +21,7 @@ impl Deployment {
             return None;
         }
         match self.phase {
-            Phase::TurningBack { segment } => Some(self.turn_next(segment, at)),
+            Phase::TurningBack { segment } => self.turn_next(segment, at),
             Phase::RollingBack { segment } => {
                 let nodes = self.next_to_turn(segment);
                 if !nodes.is_empty() {
@@ -30,7 +30,7 @@ impl Deployment {
                 }
                 let tally = self.nodes.tally(segment);
                 let waiting = tally.ahead_serving.len() + tally.ahead_idle.len() + tally.restoring > 0;
-                (!waiting).then(|| self.turn_next(Some(segment), at))
+                if waiting { None } else { self.turn_next(Some(segment), at) }
             }
             Phase::Planned
             | Phase::Rolling { .. }
@@ -46,19 +46,19 @@ impl Deployment {
 
     /// Newest segment first, and only those whose turn had come: after `done`, the one that went back last, those
     /// before it, so that all segments together are looked at once.
-    /// Those in no segment were ordered last, if they were ordered at all: they go first, and are waited for in the last
-    /// round.
-    fn turn_next(&self, done: Option<usize>, at: Timestamp) -> Fact {
+    /// Those in no segment were ordered last, if they were ordered at all: they go first, and are waited for before the
+    /// last round.
+    fn turn_next(&self, done: Option<usize>, at: Timestamp) -> Option<Fact> {
         let outside = self.nodes.outside();
         if !outside.ahead_serving.is_empty() || !outside.ahead_idle.is_empty() {
             let nodes = self.nodes.names(outside.ahead_idle.iter().chain(&outside.ahead_serving));
-            return Fact::NodesTurnedBack { at, segment: self.segments.len(), nodes };
+            return Some(Fact::NodesTurnedBack { at, segment: self.segments.len(), nodes });
         }
         let before = done.unwrap_or(self.segments.len()).min(self.segments.len());
         let waits = |state: &SegmentState| state.started_at.is_some() && state.rollback_at.is_none();
         match self.segments[..before].iter().rposition(waits) {
-            Some(segment) => Fact::SegmentRollbackStarted { at, segment },
-            None => Fact::VerificationStarted { at },
+            Some(segment) => Some(Fact::SegmentRollbackStarted { at, segment }),
+            None => (outside.restoring == 0).then_some(Fact::VerificationStarted { at }),
         }
     }
 
