@@ -21,20 +21,25 @@ A script, one statement on each line:
   fleet 8 nodes az=a,b                  # n1 to n8; the labels take turns
   service web 1.0.0 -> 2.0.0
   deploy --segments 4 --bake 10s        # the flags of deploy; several lines add up
-  deploy --gate test --migrate bin/mig  # gates by their names; also --metric QUERY, --approve-by N
-  node n3 refuses after 3s              # or lies, silent, late 30s, falls-back after 8s, stuck, unconfirmed, absent,
-                                        # slow 20s, crashes every 2s, replays, answers after 2s, unhealthy,
-                                        # holds 1.1.0, blocked \"disk full\"
+  deploy --gate test --migrate bin/mig  # gates by their names; also --metric QUERY,
+                                        # --approve-by N
+  node n3 refuses after 3s              # or lies, silent, late 30s, falls-back after 8s, stuck,
+                                        # unconfirmed, absent, slow 20s, crashes every 2s,
+                                        # replays, answers after 2s, unhealthy, holds 1.1.0,
+                                        # blocked \"disk full\"
   gate test fails \"2 of 9\" after 5s     # or passes, inconclusive, silent
   migration succeeds takes 10s          # or fails \"exit 1\", silent
-  at 12s: lose n2 for 10s               # or crash n2 for 10s, break n2 for 10s, kill controller for 5s, node n3 silent,
-                                        # pause by alice, resume, promote [--retry], abort [--leave],
-                                        # supersede with d-other, waive n3 \"disk\" for 24h, decommission n4 \"dead\",
-                                        # join n9 [holding 1.0.0], gate test passes, migration succeeds
+  at 12s: lose n2 for 10s               # or crash n2 for 10s, break n2 for 10s, kill controller
+                                        # for 5s, node n3 silent, pause by alice, resume,
+                                        # promote [--retry], abort [--leave], supersede with
+                                        # d-other, waive n3 \"disk\" for 24h, decommission n4
+                                        # \"dead\", join n9 [holding 1.0.0], gate test passes,
+                                        # migration succeeds
   run until finished                    # or run 60s; several add up
-  expect outcome rolled-back            # or exit 3, n3 holds 1.0.0, n3,n4 is failed, fact \"text\", never \"text\",
-                                        # order \"first\" then \"second\", said \"text\", waiting \"text\" [at 14s],
-                                        # serving at least 6, migration runs 1
+  expect outcome rolled-back            # or exit 3, n3 holds 1.0.0, n3,n4 is failed, fact
+                                        # \"text\", never \"text\", order \"first\" then \"second\",
+                                        # said \"text\", waiting \"text\" [at 14s], serving at least
+                                        # 6, migration runs 1
 
 Exit codes: 0 everything expected holds, 1 something does not, 65 the script is wrong.")]
 pub struct Args {
