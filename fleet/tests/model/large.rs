@@ -16,6 +16,7 @@ pub(crate) fn large() -> Vec<Scenario> {
         Scenario {
             name: "large: a network that delays twice and lags, among failures",
             left: Left { failures: 1, delays: 2, lags: 1, ..NONE },
+            stories: vec![Story::Converged, Story::RolledBack, Story::Unproven, Story::StaleProof],
             ..network()
         },
         Scenario {
