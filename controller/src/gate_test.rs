@@ -141,8 +141,17 @@ mod tests {
         let verdict = run(&format!("sleep 1000 & echo $! > {}; wait", pid.display()), Millis(300)).await;
         assert!(matches!(verdict, Verdict::Inconclusive { .. }), "{verdict:?}");
         let child: i32 = std::fs::read_to_string(pid).unwrap().trim().parse().unwrap();
-        // Ended, and perhaps not yet reaped by whoever inherited it.
-        let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
-        assert!(stat.is_empty() || stat.contains(") Z"), "{stat}");
+        // It was told to end; that it has, and is perhaps not yet reaped by whoever inherited it, shows a moment later.
+        let gone = || {
+            let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+            stat.is_empty() || stat.contains(") Z") || stat.contains(") X")
+        };
+        tokio::time::timeout(Duration::from_secs(60), async {
+            while !gone() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
+        .unwrap_or_else(|_| panic!("process {child} outlives its test"));
     }
 }

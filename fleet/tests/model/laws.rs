@@ -58,6 +58,7 @@ laws! {
     MigratedOnce: "the migration is begun once, and again only when a person says so",
     FewAtOnce: "no more nodes are at work at once than the limit and the floor allow",
     AbsentLast: "a node outside the segments is ordered in the last round only",
+    RollIsKept: "who joins is expected from then on, and who is decommissioned is not any more",
     WaitsSayWhy: "whoever waits says why, and is woken",
 }
 
@@ -86,6 +87,16 @@ pub(crate) fn check_turn(world: &mut World, before: Deployment, event: &Event, f
                 broken.push(Law::NobodyIsForgotten);
             }
         }
+    }
+    let kept = match event {
+        Event::Joined { node, .. } => history.nodes.get(node).is_some_and(|past| past.standing != Standing::Gone),
+        Event::Decommissioned { node, .. } => {
+            history.nodes.get(node).is_none_or(|past| past.standing == Standing::Gone)
+        }
+        _ => true,
+    };
+    if !kept {
+        broken.push(Law::RollIsKept);
     }
     if folded != world.deployment || folded.facts() != (world.journal.len() + facts.len()) as u64 {
         broken.push(Law::FactsAreAll);
