@@ -86,7 +86,7 @@ fn small_worlds() {
 }
 
 #[test]
-#[ignore = "minutes; run with --release"]
+#[ignore = "minutes: run it with --release"]
 fn large_worlds() {
     explore_all(large::large());
 }
@@ -141,7 +141,7 @@ fn merged_states_behave_alike() {
 }
 
 #[test]
-#[ignore = "minutes; run with --release"]
+#[ignore = "minutes: run it with --release"]
 fn merged_states_behave_alike_in_every_small_world() {
     let merged: usize = scenarios::small().iter().map(count_merged).sum();
     eprintln!("model: {merged} merged states behave like those they are merged with");

@@ -68,6 +68,7 @@ pub(crate) fn large() -> Vec<Scenario> {
             name: "large: a late node, a newcomer and a removal, among failures and aborts",
             left: Left { failures: 1, newcomers: 1, removals: 1, commands: 1, ..NONE },
             commands: vec![abort(AbortMode::RollBack)],
+            stories: vec![Story::LateNode, Story::Newcomer, Story::Removed, Story::Unproven],
             ..late_node()
         },
         Scenario {

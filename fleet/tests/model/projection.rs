@@ -88,6 +88,8 @@ struct Sink {
     /// Whether the variant that was opened last is one that nothing is measured from.
     told: bool,
     field: Field,
+    /// Whether the next piece is the first of the field's value.
+    begins: bool,
     /// Whether the node that is read is outside the segments, and whether it waits for its turn.
     outside: bool,
     pending: bool,
@@ -194,8 +196,9 @@ impl Sink {
 
     /// Notes what a piece says of what follows; whether it is left out.
     fn is_left_out(&mut self, piece: &str) -> bool {
+        let begins = std::mem::take(&mut self.begins);
         match (piece.len(), piece.as_bytes().first()) {
-            (2, Some(b':')) => self.field = Field::named(self.last()),
+            (2, Some(b':')) => (self.field, self.begins) = (Field::named(self.last()), true),
             (3, Some(b' ')) => {
                 let told = ["Proven", "Failed", "Restored", "NotRestored", "Verified", "Unverified", "Decommissioned"];
                 self.told = told.contains(&self.last());
@@ -207,9 +210,16 @@ impl Sink {
             _ => match self.field {
                 Field::Serves if !self.pending => return piece == "Yes" || piece == "No",
                 Field::Facts => return piece.bytes().all(|byte| byte.is_ascii_digit()),
-                Field::Segment => self.outside = piece == "None",
-                Field::State => self.pending = piece == "Pending",
-                Field::Serves | Field::Other | Field::Past | Field::Since | Field::Expected | Field::Listening => {}
+                Field::Segment if begins => self.outside = piece == "None",
+                Field::State if begins => self.pending = piece == "Pending",
+                Field::Segment
+                | Field::State
+                | Field::Serves
+                | Field::Other
+                | Field::Past
+                | Field::Since
+                | Field::Expected
+                | Field::Listening => {}
             },
         }
         false

@@ -49,6 +49,7 @@ pub(crate) fn small() -> Vec<Scenario> {
         gate_stops(),
         patience(),
         late_node(),
+        removal(),
         late_bake(),
         late_abort(),
         waiver(),
@@ -58,9 +59,9 @@ pub(crate) fn small() -> Vec<Scenario> {
     ]
 }
 
-/// Those in which little happens, one for each kind of time.
+/// Those in which little happens, one for each kind of time and of what was merely heard.
 pub(crate) fn smallest() -> Vec<Scenario> {
-    vec![machines(), bake(), late_proofs(), gates(), waiver(), floor()]
+    vec![machines(), bake(), late_proofs(), gates(), late_bake(), waiver(), floor()]
 }
 
 pub(crate) fn network() -> Scenario {
@@ -237,12 +238,21 @@ pub(crate) fn patience() -> Scenario {
 
 pub(crate) fn late_node() -> Scenario {
     Scenario {
-        name: "an absent node, a newcomer and a removal",
+        name: "an absent node and a newcomer",
         spec: Spec { bake: Millis(0), ..spec(&[1], 1) },
-        left: Left { newcomers: 1, removals: 1, ..NONE },
+        left: Left { newcomers: 1, ..NONE },
         away: vec![node(2)],
-        stories: vec![Story::LateNode, Story::Newcomer, Story::Removed, Story::Unproven],
+        stories: vec![Story::LateNode, Story::Newcomer, Story::Unproven],
         ..network()
+    }
+}
+
+fn removal() -> Scenario {
+    Scenario {
+        name: "an absent node and a removal",
+        left: Left { removals: 1, ..NONE },
+        stories: vec![Story::LateNode, Story::Removed, Story::Unproven],
+        ..late_node()
     }
 }
 
