@@ -88,8 +88,6 @@ pub async fn run(
         supervisor,
         observer,
         source: Arc::new(line.clone()),
-        confirmer: Arc::new(line.clone()),
-        yard: Arc::default(),
         balancer: config.balancer.as_ref().map(Haproxy::new),
         layout,
         config: Arc::new(config),

@@ -126,7 +126,6 @@ mod tests {
             service: "web".parse().unwrap(),
             generation: Generation(generation),
             hold: Hold::Nothing,
-            confirm: Millis(0),
         }
     }
 
