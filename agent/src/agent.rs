@@ -88,6 +88,8 @@ pub async fn run(
         supervisor,
         observer,
         source: Arc::new(line.clone()),
+        confirmer: Arc::new(line.clone()),
+        yard: Arc::default(),
         balancer: config.balancer.as_ref().map(Haproxy::new),
         layout,
         config: Arc::new(config),

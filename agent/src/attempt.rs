@@ -9,7 +9,7 @@ use fleet::{Hold, Order, ReleaseId};
 use crate::durable::FileError;
 use crate::failpoint::Interrupted;
 use crate::fetch;
-use crate::journal::{Direction, Entry};
+use crate::journal::{Attempt, Direction, Entry, Standing};
 use crate::keeper::Keeper;
 use crate::record::{Outcome, Settled};
 use crate::service_log::Cause;
@@ -58,8 +58,10 @@ pub(crate) enum Way {
 impl Keeper {
     /// Carries an order out, or goes back to what was held.
     pub(crate) async fn carry_out(&mut self, order: &Order) -> Result<(), Halt> {
-        self.tell(Progress::Working { step: "fetch".to_owned(), detail: "beginning".to_owned() });
         let resumed = self.journal.attempt().filter(|attempt| attempt.generation == order.generation).cloned();
+        if !resumed.as_ref().is_some_and(Attempt::goes_on_alone) {
+            self.tell(Progress::Working { step: "fetch".to_owned(), detail: "beginning".to_owned() });
+        }
         let direction = match resumed {
             Some(attempt) => attempt.direction,
             None => {
@@ -82,14 +84,15 @@ impl Keeper {
         tracing::info!(service = %order.service, generation = %order.generation, hold = %crate::orders::describe(&order.hold), ?direction, "carrying out an order");
         match direction {
             Direction::Back { step, reason } => self.go_back(order, step, reason).await,
-            Direction::Forward => match self.walk(order, &order.hold, Way::Forward).await {
+            Direction::Forward => match self.go_forward(order).await {
                 Ok(()) => self.settle(order, Outcome::Held),
                 Err(Halt::Failed(Failure { step, reason })) => {
                     tracing::error!(service = %order.service, generation = %order.generation, step, "the order failed: {reason}");
-                    if let Err(error) =
-                        self.journal.append(&Entry::TurnedBack { name: step.to_owned(), reason: reason.clone() })
-                    {
+                    let turned = Entry::TurnedBack { name: step.to_owned(), reason: reason.clone() };
+                    if let Err(error) = self.journal.append(&turned) {
+                        // After a restart the order would be tried again; in this run it is not.
                         tracing::error!("{error}");
+                        self.journal.assume(&turned);
                     }
                     self.tools.points.pass("turn.after")?;
                     self.go_back(order, step.to_owned(), reason).await
@@ -97,6 +100,14 @@ impl Keeper {
                 Err(halt) => Err(halt),
             },
         }
+    }
+
+    /// To what the order says, and until it is confirmed where that is asked for.
+    async fn go_forward(&mut self, order: &Order) -> Result<(), Halt> {
+        if self.journal.attempt().is_none_or(|attempt| attempt.standing == Standing::Open) {
+            self.walk(order, &order.hold, Way::Forward).await?;
+        }
+        self.confirm(order).await
     }
 
     async fn go_back(&mut self, order: &Order, step: String, reason: String) -> Result<(), Halt> {
@@ -136,8 +147,9 @@ impl Keeper {
             fetch::forget(&self.tools.layout, bundle);
         }
         let held = self.record.held.as_ref().and_then(Hold::release).cloned();
+        let lent = self.tools.yard.lent(&order.service);
         let needed: Vec<&ReleaseId> =
-            self.record.live.iter().chain(held.iter()).collect::<BTreeSet<_>>().into_iter().collect();
+            self.record.live.iter().chain(held.iter()).chain(&lent).collect::<BTreeSet<_>>().into_iter().collect();
         self.releases.prune(self.tools.config.keep_releases, &needed);
         self.tools.points.pass("settle.after")?;
         Ok(())

@@ -53,13 +53,17 @@ pub fn prepare(
     if command.is_empty() {
         return Err("the release's run.command is empty".to_owned());
     }
+    Ok(Prepared { command, environment, user: user(run, service_user, rights) })
+}
+
+/// Whom to run as; None keeps the agent's own user.
+pub fn user(run: &Run, service_user: Option<&str>, rights: Rights) -> Option<String> {
     let named = run.user.as_deref().or(service_user);
-    let user = match rights {
+    match rights {
         Rights::Root => Some(named.unwrap_or(NOBODY).to_owned()),
         // The release's wish is passed on, so that its impossibility is told and not ignored.
         Rights::Ordinary => run.user.clone(),
-    };
-    Ok(Prepared { command, environment, user })
+    }
 }
 
 /// Replaces `${NAME}`; `$${` stands for `${` itself.

@@ -12,7 +12,7 @@ use crate::attempt::{Failure, Halt, Way};
 use crate::config::WhenUnreachable;
 use crate::environment;
 use crate::fetch;
-use crate::journal::Entry;
+use crate::journal::{Attempt, Entry};
 use crate::keeper::{AgentState, Keeper, Wish};
 use crate::permit::Permission;
 use crate::plan::{self, Answer, Scene, Step, Supply, Traffic};
@@ -35,7 +35,7 @@ impl Keeper {
                 if is_newer(&self.wish.borrow(), order) {
                     return Err(Halt::Superseded);
                 }
-                if needs_permit(&step, way) && self.wait_for_permit(order, way).await? == Waited::Long {
+                if self.needs_permit(&step, way) && self.wait_for_permit(order, way).await? == Waited::Long {
                     // The world may have changed meanwhile.
                     continue 'plan;
                 }
@@ -49,7 +49,7 @@ impl Keeper {
         }
     }
 
-    async fn scene(&self, wanted: &Hold, way: Way) -> Result<Scene, Halt> {
+    pub(crate) async fn scene(&self, wanted: &Hold, way: Way) -> Result<Scene, Halt> {
         let current = switch::current(self.releases.place()).map_err(Failure::at("switch"))?;
         let running = self.record.running.as_ref().filter(|running| self.main_alive() && !self.is_outdated(running));
         let running = running.map(|running| running.release.clone());
@@ -109,7 +109,7 @@ impl Keeper {
     async fn perform(&mut self, order: &Order, step: &Step, way: Way) -> Result<(), Halt> {
         match step {
             Step::Fetch { bundle, size } => self.fetch(order, step, way, bundle, *size).await,
-            Step::Stage { release, bundle } => self.stage(step, way, release, bundle).await,
+            Step::Stage { release, bundle } => self.stage(order, step, way, release, bundle).await,
             Step::Drain => self.drain(order, step, way).await,
             Step::Stop => self.stop(step, way).await,
             Step::Switch { to } => self.switch(step, way, to.as_ref()),
@@ -121,14 +121,26 @@ impl Keeper {
 
     async fn fetch(&self, order: &Order, step: &Step, way: Way, bundle: &Digest, size: u64) -> Result<(), Halt> {
         let progress = |detail: String| self.tell_step(step, way, &detail);
-        let fetching = fetch::fetch(self.tools.source.as_ref(), &self.tools.layout, bundle, size, &progress);
+        let fetching = async {
+            let _bench = self.tools.yard.bench(&order.service).await;
+            fetch::fetch(self.tools.source.as_ref(), &self.tools.layout, bundle, size, &progress).await
+        };
         match until_newer(self.wish.clone(), order, fetching).await? {
             Ok(_) => Ok(()),
             Err(error) => Err(failed(step, error.to_string())),
         }
     }
 
-    async fn stage(&mut self, step: &Step, way: Way, release: &ReleaseId, bundle: &Digest) -> Result<(), Halt> {
+    async fn stage(
+        &mut self,
+        order: &Order,
+        step: &Step,
+        way: Way,
+        release: &ReleaseId,
+        bundle: &Digest,
+    ) -> Result<(), Halt> {
+        let yard = self.tools.yard.clone();
+        let _bench = until_newer(self.wish.clone(), order, yard.bench(&order.service)).await?;
         self.intend(step, way)?;
         if self.record.live.as_ref() == Some(release) {
             // Its files change places with others under what runs: whatever was started before now is none of it, and
@@ -139,7 +151,15 @@ impl Keeper {
         }
         let (releases, id, digest, file) =
             (self.releases.clone(), release.clone(), *bundle, self.tools.layout.bundle(bundle));
-        let staged = blocking("stage", move || releases.stage(&id, &file, &digest)).await?;
+        let staged = blocking("stage", move || {
+            // A migration may have unpacked the very same between fetching and now, and needs its bundle no more.
+            let here = if file.exists() { None } else { releases.descriptor(&id).ok().flatten() };
+            match here.filter(|descriptor| releases.is_whole(&id, &descriptor.manifest, Beside::Refused)) {
+                Some(descriptor) => Ok(descriptor),
+                None => releases.stage(&id, &file, &digest),
+            }
+        })
+        .await?;
         if let Err(error) = staged {
             // Whatever is wrong with it, the next order fetches it again.
             fetch::forget(&self.tools.layout, bundle);
@@ -210,7 +230,8 @@ impl Keeper {
         self.record.live = to.cloned();
         self.record.activated = Some(self.tools.now());
         self.save_or(step, way)?;
-        self.publish();
+        // It may have been unpacked by a migration, of which this keeper knows nothing yet.
+        self.learn();
         Ok(())
     }
 
@@ -260,7 +281,9 @@ impl Keeper {
         Ok(())
     }
 
-    /// Puts the node back, for as long as it takes: a service that works and gets no traffic must not look done.
+    /// Puts the node back, for as long as it takes: a service that works and gets no traffic must not look done. An
+    /// order that is undone without a confirmation waits no longer than for that: the release may be what keeps this
+    /// node from reaching anybody.
     async fn allow(&mut self, order: &Order, step: &Step, way: Way) -> Result<(), Halt> {
         let Some(balancer) = self.tools.balancer.clone() else { return Ok(()) };
         let Some(running) = self.record.running.clone() else {
@@ -291,6 +314,9 @@ impl Keeper {
             tokio::select! {
                 () = supervisor.gone(&running) => Err("the main process ended before it got traffic".to_owned()),
                 () = allowing => Ok(()),
+                () = tokio::time::sleep(order.confirm.to_std()), if order.confirm > Millis(0) => {
+                    Err(format!("the balancer could not be told within {}", order.confirm))
+                }
             }
         })
         .await?;
@@ -337,6 +363,19 @@ impl Keeper {
         self.tell(Progress::Working { step: step.name().to_owned(), detail });
     }
 
+    /// What disturbs waits for a permit, so that nothing is stopped that may not be started; on the way back only the
+    /// start does: what failed is stopped in any case. What was not confirmed goes back without one: the order itself
+    /// gave the right to.
+    fn needs_permit(&self, step: &Step, way: Way) -> bool {
+        match way {
+            Way::Forward => step.disturbs(),
+            Way::Back => {
+                matches!(step, Step::Start { .. }) && !self.journal.attempt().is_some_and(Attempt::goes_back_alone)
+            }
+            Way::Revive(_) => matches!(step, Step::Start { .. }),
+        }
+    }
+
     async fn wait_for_permit(&mut self, order: &Order, way: Way) -> Result<Waited, Halt> {
         let mut waited = Waited::NotAtAll;
         loop {
@@ -365,16 +404,7 @@ enum Waited {
     Long,
 }
 
-/// What disturbs waits for a permit, so that nothing is stopped that may not be started; on the way back only the
-/// start does: what failed is stopped in any case.
-fn needs_permit(step: &Step, way: Way) -> bool {
-    match way {
-        Way::Forward => step.disturbs(),
-        Way::Back | Way::Revive(_) => matches!(step, Step::Start { .. }),
-    }
-}
-
-fn is_newer(wish: &Wish, order: &Order) -> bool {
+pub(crate) fn is_newer(wish: &Wish, order: &Order) -> bool {
     wish.order.generation != order.generation || wish.agent == AgentState::Stopping
 }
 

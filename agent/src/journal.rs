@@ -6,10 +6,12 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use fleet::{Generation, Hold};
+use fleet::{Generation, Hold, Millis, Nonce};
 use serde::{Deserialize, Serialize};
 
+use crate::confirm;
 use crate::durable::{self, FileError};
+use crate::permit::Moment;
 use crate::plan::Step;
 
 /// One line.
@@ -43,6 +45,41 @@ pub enum Entry {
         /// Why it failed.
         reason: String,
     },
+    /// It is carried out, and goes back by itself unless it is confirmed.
+    Awaits(Awaits),
+    /// It is confirmed.
+    Confirmed,
+}
+
+/// Waiting for the controller's confirmation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Awaits {
+    /// Drawn for this attempt: an answer with another one is no answer.
+    pub nonce: Nonce,
+    /// How long it is waited for in all.
+    pub within: Millis,
+    /// From this moment on it is too late.
+    pub deadline: Moment,
+}
+
+impl Awaits {
+    /// How much time is left; never more than the whole. In another boot that is the whole: nobody can tell how much
+    /// has passed.
+    pub fn left(&self, now: &Moment) -> Millis {
+        self.deadline.since(now).unwrap_or(self.within).min(self.within)
+    }
+}
+
+/// How an attempt stands with the controller's confirmation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Not asked for, or not yet.
+    Open,
+    /// It is waited for.
+    Awaits(Awaits),
+    /// It has come.
+    Confirmed,
 }
 
 /// Which way an attempt goes.
@@ -70,6 +107,33 @@ pub struct Attempt {
     pub to: Hold,
     /// Which way it goes.
     pub direction: Direction,
+    /// Whether what runs or lies here may be another than before the attempt, or before one that it has replaced and
+    /// that nobody had confirmed.
+    pub changed: bool,
+    /// Whether it is confirmed.
+    pub standing: Standing,
+}
+
+impl Attempt {
+    /// Whether it is carried out and neither confirmed nor turned back.
+    pub fn is_awaiting(&self) -> bool {
+        self.direction == Direction::Forward && matches!(self.standing, Standing::Awaits(_))
+    }
+
+    /// Whether it goes on without the controller. An order that asks for a confirmation says beforehand what is to be
+    /// done when the controller cannot be reached: going back to what was held needs no permit then, for the release
+    /// that would have to wait for one may be what keeps the permit from coming.
+    pub fn goes_on_alone(&self) -> bool {
+        match &self.direction {
+            Direction::Forward => self.standing != Standing::Open,
+            Direction::Back { .. } => self.goes_back_alone(),
+        }
+    }
+
+    /// Whether it goes back because nobody confirmed it.
+    pub fn goes_back_alone(&self) -> bool {
+        matches!(&self.direction, Direction::Back { step, .. } if step == confirm::STEP)
+    }
 }
 
 /// The journal of one service.
@@ -141,6 +205,11 @@ impl Journal {
         Ok(())
     }
 
+    /// Takes an entry for true that could not be appended: it holds for as long as the agent runs.
+    pub fn assume(&mut self, entry: &Entry) {
+        self.fold(entry);
+    }
+
     /// Forgets everything: the outcome is on record elsewhere.
     ///
     /// # Errors
@@ -151,18 +220,34 @@ impl Journal {
         self.file.set_len(0).and_then(|()| self.file.sync_data()).map_err(FileError::at("clear", &self.path))
     }
 
+    fn stands(&mut self, standing: Standing) {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.standing = standing;
+        }
+    }
+
     fn fold(&mut self, entry: &Entry) {
         match entry {
             Entry::Begun { generation, from, to } => {
                 self.open = None;
+                let changed = self.attempt.as_ref().is_some_and(|replaced| replaced.changed);
                 self.attempt = Some(Attempt {
                     generation: *generation,
                     from: from.clone(),
                     to: to.clone(),
                     direction: Direction::Forward,
+                    changed,
+                    standing: Standing::Open,
                 });
             }
-            Entry::Intends { step } => self.open = Some(step.clone()),
+            Entry::Intends { step } => {
+                self.open = Some(step.clone());
+                if let Some(attempt) = &mut self.attempt {
+                    attempt.changed |= step.changes();
+                }
+            }
+            Entry::Awaits(awaits) => self.stands(Standing::Awaits(awaits.clone())),
+            Entry::Confirmed => self.stands(Standing::Confirmed),
             Entry::Did { .. } => self.open = None,
             Entry::TurnedBack { name, reason } => {
                 self.open = None;
@@ -180,6 +265,11 @@ mod tests {
     use super::*;
     use fleet::{Digest, ReleaseId};
 
+    fn awaits(boot: &str, ticks: u64) -> Awaits {
+        let deadline = Moment { boot_id: boot.into(), ticks };
+        Awaits { nonce: Nonce::from_random(1), within: Millis(5_000), deadline }
+    }
+
     fn story() -> Vec<Entry> {
         let bundle = Digest([1; 32]);
         let release = ReleaseId::of(&bundle);
@@ -191,6 +281,10 @@ mod tests {
             Entry::Intends { step: Step::Switch { to: None } },
             Entry::Did { name: "switch".into() },
             Entry::Intends { step: Step::Start { release } },
+            Entry::Did { name: "start".into() },
+            Entry::Awaits(awaits("b", 900)),
+            Entry::Awaits(awaits("c", 1_000)),
+            Entry::Confirmed,
             Entry::TurnedBack { name: "start".into(), reason: "no".into() },
             Entry::Intends { step: Step::Stop },
         ]
@@ -214,6 +308,50 @@ mod tests {
         assert_eq!(journal.open_step(), Some(&Step::Stop));
         journal.clear().unwrap();
         assert!(Journal::open(&path).unwrap().attempt().is_none());
+    }
+
+    #[test]
+    fn what_is_left_is_told_by_the_boot_clock() {
+        let now = |boot: &str, ticks| Moment { boot_id: boot.into(), ticks };
+        for (at, left) in [
+            (now("b", 500), 4_000),
+            (now("b", 899), 10),
+            (now("b", 900), 0),
+            (now("b", 5_000), 0),
+            (now("b", 0), 5_000),
+            (now("c", 5_000), 5_000),
+        ] {
+            assert_eq!(awaits("b", 900).left(&at), Millis(left), "{at:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_nobody_confirmed_goes_on_without_the_controller() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(&dir.path().join("web.jsonl")).unwrap();
+        let begun = |generation| Entry::Begun { generation: Generation(generation), from: None, to: Hold::Nothing };
+        let turned = |name: &str| Entry::TurnedBack { name: name.into(), reason: "no".into() };
+        journal.append(&begun(1)).unwrap();
+        let attempt = |journal: &Journal| {
+            let attempt = journal.attempt().unwrap();
+            (attempt.changed, attempt.goes_on_alone(), attempt.is_awaiting())
+        };
+        journal.append(&Entry::Intends { step: Step::Drain }).unwrap();
+        assert_eq!(attempt(&journal), (false, false, false), "draining changes nothing that would stay");
+        journal.append(&Entry::Intends { step: Step::Stop }).unwrap();
+        assert_eq!(attempt(&journal), (true, false, false));
+        journal.append(&Entry::Awaits(awaits("b", 9))).unwrap();
+        assert_eq!(attempt(&journal), (true, true, true));
+        journal.append(&turned(confirm::STEP)).unwrap();
+        assert_eq!(attempt(&journal), (true, true, false));
+        // The next order takes over what was changed, and nothing else.
+        journal.append(&begun(2)).unwrap();
+        assert_eq!(attempt(&journal), (true, false, false));
+        journal.append(&turned("probe")).unwrap();
+        assert_eq!(attempt(&journal), (true, false, false));
+        journal.clear().unwrap();
+        journal.append(&begun(3)).unwrap();
+        assert_eq!(attempt(&journal), (false, false, false));
     }
 
     #[test]

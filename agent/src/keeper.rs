@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleet::evidence::{Health, Progress};
+use fleet::evidence::{Confirmation, Health, Progress};
 use fleet::release::Descriptor;
 use fleet::{Digest, Generation, Order, ReleaseId};
 use tokio::sync::watch;
@@ -15,11 +15,12 @@ use crate::attempt::Halt;
 use crate::backoff::Backoff;
 use crate::balancer::Haproxy;
 use crate::config::Config;
+use crate::confirm::Confirmer;
 use crate::durable::FileError;
 use crate::environment::Rights;
 use crate::failpoint::{FailPoints, Interrupted};
 use crate::fetch::Source;
-use crate::journal::Journal;
+use crate::journal::{Attempt, Journal};
 use crate::layout::Layout;
 use crate::permit::{Contact, Moment, Permission, Permit, may_start};
 use crate::platform::{Observer, Running, Supervisor};
@@ -27,6 +28,7 @@ use crate::record::Record;
 use crate::releases::{Known, Releases};
 use crate::service_log::ServiceLog;
 use crate::supervise::{self, Pulse};
+use crate::yard::Yard;
 
 /// Everything a keeper works with.
 #[derive(Clone)]
@@ -37,6 +39,10 @@ pub struct Tools {
     pub observer: Arc<dyn Observer>,
     /// Where bundles come from.
     pub source: Arc<dyn Source>,
+    /// Who confirms what was carried out.
+    pub confirmer: Arc<dyn Confirmer>,
+    /// Who works on whose releases.
+    pub yard: Arc<Yard>,
     /// The balancer in front of this node.
     pub balancer: Option<Haproxy>,
     /// The agent's own files.
@@ -85,6 +91,8 @@ pub struct Status {
     pub generation: Generation,
     /// How far it is.
     pub progress: Progress,
+    /// Whether this agent may still undo that.
+    pub confirmation: Confirmation,
     /// What the service last answered.
     pub health: Health,
     /// The main process on record.
@@ -152,6 +160,7 @@ impl Keeper {
         let status = Status {
             generation: order.generation,
             progress,
+            confirmation: Confirmation::Given,
             health: Health::Unknown,
             running: None,
             live: None,
@@ -193,11 +202,9 @@ impl Keeper {
             self.note_permit(&wish);
             self.at = wish.order.generation;
             let unsettled = self.record.outcome(wish.order.generation).is_none();
-            let end = if unsettled && self.permission(&wish) == Permission::Granted {
-                self.carry_out(&wish.order).await
-            } else {
-                self.keep(&wish).await
-            };
+            let alone = self.journal.attempt().filter(|attempt| attempt.generation == self.at);
+            let may = self.permission(&wish) == Permission::Granted || alone.is_some_and(Attempt::goes_on_alone);
+            let end = if unsettled && may { self.carry_out(&wish.order).await } else { self.keep(&wish).await };
             match end {
                 Ok(()) | Err(Halt::Superseded) => {}
                 Err(Halt::Interrupted) => return Err(Interrupted),
@@ -210,7 +217,7 @@ impl Keeper {
         }
     }
 
-    fn note_permit(&mut self, wish: &Wish) {
+    pub(crate) fn note_permit(&mut self, wish: &Wish) {
         if wish.permit.is_some() && wish.permit != self.record.permit {
             self.record.permit.clone_from(&wish.permit);
             if let Err(error) = self.save() {
@@ -231,4 +238,9 @@ impl Keeper {
     pub(crate) fn main_alive(&self) -> bool {
         self.record.running.as_ref().is_some_and(|running| self.tools.supervisor.is_running(running))
     }
+}
+
+/// A lock that a panic elsewhere does not poison: what it guards is replaced whole.
+pub(crate) fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

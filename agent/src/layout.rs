@@ -32,6 +32,7 @@ impl Layout {
             self.orders(),
             self.directory("journal"),
             self.directory("services"),
+            self.migrations(),
             self.bundles(),
         ] {
             durable::make_directory(&directory, 0o700)?;
@@ -62,6 +63,11 @@ impl Layout {
     /// What is held and runs, per service.
     pub fn record(&self, service: &ServiceName) -> PathBuf {
         self.directory("services").join(format!("{service}.json"))
+    }
+
+    /// What was run once, one file per service.
+    pub fn migrations(&self) -> PathBuf {
+        self.directory("migrations")
     }
 
     /// Fetched bundles, whole and partial.

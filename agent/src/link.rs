@@ -4,10 +4,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use fleet::deployment::{MigrationOrder, MigrationReport};
+use fleet::evidence::{Confirmation, MigrationEvidence, Progress, ServiceEvidence};
 use fleet::{Digest, Millis, Nonce, Order};
 use fleet_certs::{DialError, Dialer};
 use fleet_proto::v1::link_client::LinkClient;
-use fleet_proto::v1::{Desired, FetchBundleRequest, FromAgent, Hello, Hint, from_agent, to_agent};
+use fleet_proto::v1::{ConfirmRequest, Desired, FetchBundleRequest, FromAgent, Hello, Hint, from_agent, to_agent};
 use fleet_proto::{PROTOCOL, convert};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -17,6 +19,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::backoff::Backoff;
+use crate::confirm::{Confirmer, Question, Reply};
 use crate::fetch::{Chunks, Source, SourceError};
 use crate::node::Node;
 use crate::observe;
@@ -172,6 +175,25 @@ impl Source for Line {
     }
 }
 
+#[tonic::async_trait]
+impl Confirmer for Line {
+    async fn ask(&self, question: &Question) -> Result<Reply, String> {
+        // Not the session's channel, which may still stand although nobody could make a new one: TCP, TLS and all.
+        let channel = self.dialer.channel(&self.address, &self.server_name).await.map_err(|error| error.to_string())?;
+        let request = ConfirmRequest {
+            service: question.service.to_string(),
+            generation: question.generation.0,
+            nonce: question.nonce.as_str().to_owned(),
+        };
+        let told = |status: Status| match DialError::find(&status) {
+            Some(error) => error.to_string(),
+            None => format!("{} ({:?})", status.message(), status.code()),
+        };
+        let reply = LinkClient::new(channel).confirm(request).await.map_err(told)?.into_inner();
+        Ok(Reply { nonce: reply.nonce, confirmed: reply.confirmed, reason: reply.reason })
+    }
+}
+
 /// Whether the controller has said what it wants in this session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Heard {
@@ -188,7 +210,16 @@ async fn take(node: &Arc<Node>, desired: Desired) {
             Err(error) => tracing::error!(service = %service.escape_default(), "an order is refused: {error}"),
         }
     }
+    let mut migrations = Vec::new();
+    for order in desired.migrations {
+        let service = order.service.clone();
+        match MigrationOrder::try_from(order) {
+            Ok(order) => migrations.push(order),
+            Err(error) => tracing::error!(service = %service.escape_default(), "a migration is refused: {error}"),
+        }
+    }
     node.receive(orders, Millis(desired.permit_ms)).await;
+    node.migrate(migrations).await;
 }
 
 /// Answers challenges with a look made after they arrived; hints when something differs from what was last stated.
@@ -216,7 +247,7 @@ async fn speak(
                 let nonce = challenges.borrow_and_update().clone();
                 let Some(nonce) = nonce else { continue };
                 let attestation = node.attest(nonce).await;
-                stated = Some(observe::without_ages(attestation.services.clone()));
+                stated = Some((observe::without_ages(attestation.services.clone()), attestation.migrations.clone()));
                 hinted = None;
                 if outbox.send(from_agent(from_agent::Message::Attestation(attestation.into()))).await.is_err() {
                     return;
@@ -235,11 +266,12 @@ async fn speak(
         }
         changed_since = false;
         next_hint = Instant::now() + HINT_PAUSE;
-        let seen = observe::without_ages(node.look().await);
+        // The free space of the disk is stated and not hinted at: it changes all the time.
+        let seen = (observe::without_ages(node.look().await), node.migrations());
         if stated.as_ref() == Some(&seen) || hinted.as_ref() == Some(&seen) {
             continue;
         }
-        let hint = Hint { reason: reason(&seen) };
+        let hint = Hint { reason: reason(&seen.0, &seen.1) };
         hinted = Some(seen);
         if outbox.send(from_agent(from_agent::Message::Hint(hint))).await.is_err() {
             return;
@@ -247,19 +279,28 @@ async fn speak(
     }
 }
 
-/// What a hint says: where each service is.
-fn reason(seen: &[fleet::evidence::ServiceEvidence]) -> String {
-    use fleet::evidence::Progress;
-    let word = |service: &fleet::evidence::ServiceEvidence| {
+/// What a hint says: where each service is, and how migrations stand.
+fn reason(seen: &[ServiceEvidence], migrations: &[MigrationEvidence]) -> String {
+    let word = |service: &ServiceEvidence| {
         let progress = match &service.progress {
             Progress::Working { step, .. } => step.as_str(),
+            Progress::Held if service.confirmation == Confirmation::Awaited => "held, unconfirmed,",
             Progress::Held => "held",
             Progress::Failed { .. } => "failed",
             Progress::Fenced { .. } => "fenced",
         };
         format!("{} {progress} at {}, {} processes", service.service, service.generation, service.processes.len())
     };
-    seen.iter().map(word).collect::<Vec<_>>().join("; ")
+    let migration = |migration: &MigrationEvidence| {
+        let report = match &migration.report {
+            MigrationReport::Running { .. } => "runs",
+            MigrationReport::Succeeded => "succeeded",
+            MigrationReport::Failed { .. } => "failed",
+            MigrationReport::Interrupted { .. } => "was interrupted",
+        };
+        format!("the migration of {} {report}", migration.deployment)
+    };
+    seen.iter().map(word).chain(migrations.iter().map(migration)).collect::<Vec<_>>().join("; ")
 }
 
 fn from_agent(message: from_agent::Message) -> FromAgent {

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use fleet::evidence::{Attestation, Progress, ServiceEvidence};
+use fleet::deployment::MigrationOrder;
+use fleet::evidence::{Attestation, MigrationEvidence, Progress, ServiceEvidence};
 use fleet::order::Reception;
 use fleet::{Digest, Generation, Hold, Millis, NodeName, Nonce, Order, ServiceName};
 use tokio::sync::watch;
@@ -15,10 +16,12 @@ use tokio::task::JoinHandle;
 use crate::durable::FileError;
 use crate::failpoint::Interrupted;
 use crate::fetch;
-use crate::keeper::{AgentState, Keeper, Status, Tools, Wish};
+use crate::keeper::{AgentState, Keeper, Status, Tools, Wish, lock};
+use crate::migration::Migrations;
 use crate::observe;
 use crate::orders::{OrderError, Orders};
 use crate::permit::{Contact, Permit};
+use crate::platform::linux::machine;
 
 /// How long a stopping agent waits for a keeper in the middle of a step that must not be cut, such as stopping a
 /// service. Being killed there would do no harm either.
@@ -40,6 +43,8 @@ pub struct Node {
     /// Orders that could not be saved in this run. They are not tried again: a newer one has to come, as after every
     /// failure, and the controller is told instead of left waiting.
     unsaved: Mutex<BTreeMap<ServiceName, (Order, String)>>,
+    /// Opened together with the keepers, where blocking is allowed.
+    migrations: OnceLock<Arc<Migrations>>,
     changes: watch::Sender<u64>,
 }
 
@@ -72,6 +77,7 @@ impl Node {
             kept: Mutex::default(),
             contact: Mutex::new(contact),
             unsaved: Mutex::default(),
+            migrations: OnceLock::new(),
             changes: watch::Sender::new(0),
         });
         node.clone()
@@ -84,6 +90,8 @@ impl Node {
                     })
                     .collect();
                 fetch::sweep(&node.tools.layout, &wanted);
+                // Before the keepers: what an interrupted migration still stands in is not theirs to remove.
+                node.open_migrations();
                 for (service, order) in held {
                     match order {
                         Ok(order) => node.keep(order, None),
@@ -130,7 +138,24 @@ impl Node {
     /// Looks at everything now, and states it under `nonce`.
     pub async fn attest(self: &Arc<Self>, nonce: Nonce) -> Attestation {
         let (node, boot_id) = (self.name.clone(), self.boot_id());
-        Attestation { node, nonce, boot_id, services: self.look().await }
+        // Before the look: a migration that ends meanwhile shows as at work, and never the other way round.
+        let migrations = self.migrations();
+        let services = self.look().await;
+        let disk_free = self.clone().blocking(|node| node.disk_free()).await.flatten();
+        Attestation { node, nonce, boot_id, services, disk_free, migrations }
+    }
+
+    /// Begins the migrations among these that this node never began.
+    pub async fn migrate(self: &Arc<Self>, orders: Vec<MigrationOrder>) {
+        if orders.is_empty() {
+            return;
+        }
+        self.clone().blocking(move |node| node.open_migrations().receive(orders)).await;
+    }
+
+    /// How the newest migrations of each service stand.
+    pub fn migrations(&self) -> Vec<MigrationEvidence> {
+        self.migrations.get().map(|migrations| migrations.reports()).unwrap_or_default()
     }
 
     /// Looks at everything now.
@@ -150,6 +175,18 @@ impl Node {
                 tracing::warn!(%service, "still in the middle of a step; it is resumed at the next start");
             }
         }
+    }
+
+    fn open_migrations(&self) -> &Arc<Migrations> {
+        self.migrations.get_or_init(|| Migrations::open(self.name.clone(), self.tools.clone(), self.changes.clone()))
+    }
+
+    /// Bytes that an unprivileged program may still write where releases are kept.
+    fn disk_free(&self) -> Option<u64> {
+        let root = &self.tools.config.services_root;
+        let told =
+            |cause: &std::io::Error| tracing::warn!(root = %root.display(), "the free space is not known: {cause}");
+        machine::free_space(root).inspect_err(told).ok()
     }
 
     fn take_in(self: &Arc<Self>, orders: Vec<Order>, permit: Millis) {
@@ -352,8 +389,4 @@ impl Node {
 /// Whether the keeper that said this says nothing any more.
 fn has_ended(status: &watch::Receiver<Status>) -> bool {
     status.has_changed().is_err()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use fleet::evidence::{DeviationKind, FileDeviation, Health, Progress, ServiceEvidence};
+use fleet::evidence::{Confirmation, DeviationKind, FileDeviation, Health, Progress, ServiceEvidence};
 use fleet::{Generation, ServiceName};
 
 use crate::keeper::Status;
@@ -32,8 +32,9 @@ pub fn evidence(
     } else {
         Progress::Working { step: "fetch".to_owned(), detail: "the order has just arrived".to_owned() }
     };
+    let confirmation = if status.generation == ordered { status.confirmation } else { Confirmation::Given };
     let compared = status.live.as_ref().map(|live| live.digest);
-    ServiceEvidence { compared, ..gather(&place.service, ordered, progress, status.health.clone(), seen) }
+    ServiceEvidence { compared, confirmation, ..gather(&place.service, ordered, progress, status.health.clone(), seen) }
 }
 
 /// The evidence for a service that is fenced because the agent cannot read what it knew of it: what is seen, and why.
@@ -75,6 +76,7 @@ fn gather(
         compared: None,
         processes: seen.processes,
         health,
+        confirmation: Confirmation::Given,
     }
 }
 

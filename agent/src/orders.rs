@@ -178,7 +178,13 @@ mod tests {
     fn order(generation: u64, byte: u8) -> Order {
         let bundle = Digest([byte; 32]);
         let hold = Hold::Release { release: fleet::ReleaseId::of(&bundle), bundle, size: 7 };
-        Order { node: "n1".parse().unwrap(), service: "web".parse().unwrap(), generation: Generation(generation), hold }
+        Order {
+            node: "n1".parse().unwrap(),
+            service: "web".parse().unwrap(),
+            generation: Generation(generation),
+            hold,
+            confirm: fleet::Millis(0),
+        }
     }
 
     fn open(dir: &tempfile::TempDir) -> Orders {

@@ -126,6 +126,7 @@ mod tests {
             service: "web".parse().unwrap(),
             generation: Generation(generation),
             hold: Hold::Nothing,
+            confirm: Millis(0),
         }
     }
 

@@ -70,6 +70,14 @@ impl Step {
         }
     }
 
+    /// Whether what runs or lies here is another after it.
+    pub fn changes(&self) -> bool {
+        match self {
+            Self::Stop | Self::Switch { .. } | Self::Start { .. } => true,
+            Self::Fetch { .. } | Self::Stage { .. } | Self::Drain | Self::Probe { .. } | Self::Allow => false,
+        }
+    }
+
     /// What takes this step back, where `from` was live before.
     pub fn undo(&self, from: Option<&ReleaseId>) -> Option<Self> {
         match self {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use fleet::evidence::{FileDeviation, Process};
 use fleet::manifest::Manifest;
-use fleet::{Millis, ReleaseId, ServiceName};
+use fleet::{DeploymentId, Millis, ReleaseId, ServiceName};
 use serde::{Deserialize, Serialize};
 
 pub mod fake;
@@ -59,6 +59,62 @@ pub struct Launch {
     pub user: Option<String>,
     /// Standard output and error are appended here.
     pub log: PathBuf,
+}
+
+/// Something that is run once to its end beside the service: a migration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Errand {
+    /// The service's place.
+    pub place: ServicePlace,
+    /// The release in whose directory it runs.
+    pub release: ReleaseId,
+    /// For which deployment.
+    pub deployment: DeploymentId,
+    /// The how-many-eth.
+    pub attempt: u32,
+    /// Its name, for people.
+    pub name: String,
+    /// Read by `/bin/sh`.
+    pub command: String,
+    /// The service's environment. The supervisor adds the errand's marks, `FLEET_DEPLOYMENT`, `FLEET_MIGRATION`,
+    /// `FLEET_ATTEMPT` and `FLEET_RELEASE`, and never the service's own.
+    pub environment: BTreeMap<String, String>,
+    /// The user to run as; None keeps the agent's own.
+    pub user: Option<String>,
+    /// Standard output and error are appended here.
+    pub output: PathBuf,
+    /// How long it may run; after that its session gets SIGTERM, and five seconds later SIGKILL.
+    pub timeout: Millis,
+}
+
+/// How an errand ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ErrandEnd {
+    /// With status 0.
+    Succeeded,
+    /// With another one, or by a signal.
+    Failed {
+        /// Which, for people.
+        status: String,
+    },
+    /// Its time was over.
+    TimedOut,
+    /// It was started, and its end cannot be told.
+    Unknown {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A process that carries an errand's mark.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenErrand {
+    /// Its number.
+    pub pid: u32,
+    /// The deployment in its mark.
+    pub deployment: DeploymentId,
+    /// The attempt in its mark.
+    pub attempt: u32,
 }
 
 /// A main process that the agent started, as kept on disk: enough to find it again, or to know that it is gone.
@@ -145,6 +201,14 @@ pub trait Supervisor: Send + Sync + 'static {
         running: Option<&Running>,
         timeout: Millis,
     ) -> Result<Stopped, ProcessError>;
+    /// Runs something once, to its end or until its time is up. Nothing of its session runs when this returns; dropped
+    /// before that, it runs on.
+    ///
+    /// # Errors
+    /// It could not be started: nothing of it ever ran.
+    async fn run_errand(&self, errand: &Errand) -> Result<ErrandEnd, ProcessError>;
+    /// Every process of the machine that carries an errand's mark, whoever started it. Blocking.
+    fn errands(&self) -> Vec<SeenErrand>;
 }
 
 /// Which processes of the machine belong to this node.

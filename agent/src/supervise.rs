@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use fleet::evidence::{Health, Progress};
+use fleet::evidence::{Confirmation, Health, Progress};
 use fleet::{Hold, Order};
 use tokio::time::Instant;
 
@@ -169,13 +169,14 @@ impl Keeper {
     }
 
     /// The main process lives: ask how it is, pay what is owed, notice its end.
-    async fn watch(&mut self, wish: &Wish) -> Result<(), Halt> {
+    pub(crate) async fn watch(&mut self, wish: &Wish) -> Result<(), Halt> {
         let Some(running) = self.record.running.clone() else { return Ok(()) };
         self.seen_alive = true;
         if self.pulse.of.as_ref() != Some(&running) {
             self.pulse = Pulse { of: Some(running.clone()), since: Some(Instant::now()), next: None, bad: 0 };
         }
-        let settled = self.record.outcome(wish.order.generation).is_some();
+        let settled = self.record.outcome(wish.order.generation).is_some()
+            || self.confirmation(wish.order.generation) == Confirmation::Awaited;
         let question = self.question(&running.release);
         let interval = match &question {
             Ok(Some((_, interval))) => (*interval).clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL),

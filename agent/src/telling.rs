@@ -15,10 +15,13 @@ use crate::service_log::{Cause, Start};
 impl Keeper {
     /// Says how far it is, always together with the order that this is about.
     pub(crate) fn tell(&self, progress: Progress) {
+        let confirmation = self.confirmation(self.at);
         self.status.send_if_modified(|status| {
-            let new = status.progress != progress || status.generation != self.at;
+            let new =
+                status.progress != progress || status.generation != self.at || status.confirmation != confirmation;
             status.progress = progress;
             status.generation = self.at;
+            status.confirmation = confirmation;
             new
         });
     }

@@ -1,6 +1,8 @@
 //! What a keeper does when its agent comes up: it looks which acts were done before the agent was ended, and finds a
 //! process that was started and not written down. Nothing is started or stopped here.
 
+use std::collections::BTreeSet;
+
 use fleet::ReleaseId;
 use fleet::evidence::{Process, Started};
 
@@ -83,8 +85,14 @@ impl Keeper {
             let sign = signs.into_iter().position(|its| its.as_ref() == Some(release))?;
             (sign == 0 || (process.marker.is_none() && process.started != Started::BeforeActivation)).then_some(sign)
         };
-        let mut alike: Vec<(usize, Process)> =
-            seen.processes.into_iter().filter_map(|process| Some((likeness(&process)?, process))).collect();
+        // A migration that outlived its agent stands in the directory of the same release.
+        let errands: BTreeSet<u32> = self.tools.supervisor.errands().into_iter().map(|errand| errand.pid).collect();
+        let mut alike: Vec<(usize, Process)> = seen
+            .processes
+            .into_iter()
+            .filter(|process| !errands.contains(&process.pid))
+            .filter_map(|process| Some((likeness(&process)?, process)))
+            .collect();
         alike.sort_by_key(|(sign, process)| (*sign, std::cmp::Reverse(process.age)));
         alike.into_iter().find_map(|(_, process)| {
             let about = now.ticks.saturating_sub(process.age.0 / 10);

@@ -19,6 +19,11 @@ type Heard = Arc<Mutex<Vec<(String, usize)>>>;
 
 /// Plays HAProxy's runtime API on a socket.
 fn balancer(world: &World, heard: &Heard) -> JoinHandle<()> {
+    balancer_that_answers(world, heard, |_| true)
+}
+
+/// The same, answering only some commands; to others it hangs up.
+fn balancer_that_answers(world: &World, heard: &Heard, answers: fn(&str) -> bool) -> JoinHandle<()> {
     let path = world.dir.path().join("haproxy.sock");
     let _ = std::fs::remove_file(&path);
     let listener = UnixListener::bind(path).unwrap();
@@ -29,6 +34,9 @@ fn balancer(world: &World, heard: &Heard) -> JoinHandle<()> {
             let mut stream = BufReader::new(stream);
             let mut line = String::new();
             stream.read_line(&mut line).await.unwrap();
+            if !answers(&line) {
+                continue;
+            }
             let answer = if line.starts_with("show servers conn web") {
                 "# bkname/svname bkid/svid addr port - purge_delay used_cur\nweb/n1 3/1 127.0.0.1 1 - 5000 0\n\n"
             } else {
@@ -171,4 +179,24 @@ async fn a_fenced_service_is_taken_out_first_and_put_back_when_it_runs() {
     }
     let expected = [("drain", 0), ("ready", 1), ("drain", 1), ("ready", 2)];
     assert_eq!(states(&heard), expected.map(|(state, deeds)| (state.to_owned(), deeds)));
+}
+
+#[tokio::test]
+async fn an_order_to_confirm_does_not_wait_for_ever_for_a_balancer_that_it_has_cut_off() {
+    let (world, heard) = (behind("10s"), Heard::default());
+    let (one, two) = (release("web", "one", None), release("web", "two", None));
+    world.shelf.put(&one);
+    world.shelf.put(&two);
+    let at_first = balancer(&world, &heard);
+    let mut agent = world.up(world.wish(1, &one.hold), "");
+    assert_eq!(agent.end(1).await, Some(Progress::Held));
+    at_first.abort();
+    let _ = at_first.await;
+    let _deaf = balancer_that_answers(&world, &heard, |line| !line.contains("state ready"));
+    let order = fleet::Order { confirm: fleet::Millis(300), ..world.order(2, &two.hold) };
+    let wish = fleet_agent::keeper::Wish { permit: Some(world.permit(&order)), order, ..world.wish(2, &two.hold) };
+    agent.wish.send(wish).unwrap();
+    let Some(Progress::Failed { step, reason }) = agent.end(2).await else { panic!() };
+    assert!(step == "allow" && reason.contains("the balancer could not be told within"), "{step}: {reason}");
+    assert_eq!(world.host.running(&world.service), [one.release()]);
 }

@@ -6,27 +6,30 @@
 mod world;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use fleet::evidence::{Attestation, Progress};
-use fleet::{Hold, Nonce, Order};
+use fleet::deployment::{MigrationOrder, MigrationReport};
+use fleet::evidence::{Attestation, Confirmation, Progress};
+use fleet::{Hold, Millis, Nonce, Order};
 use fleet_agent::agent::{self, AgentError};
 use fleet_agent::config::Config;
 use fleet_agent::join::{JoinError, Joined, Joining, TokenSource, join};
 use fleet_agent::layout::Layout;
+use fleet_agent::platform::fake::Deed;
 use fleet_certs::{
-    AllowList, Authority, DialError, Identity, JoinToken, KeyAndCsr, Limits, Role, ServerTls, Sessions, TokenGrant,
-    accept_loop,
+    AllowList, Authority, DialError, Identity, JoinToken, KeyAndCsr, Limits, Peer, Role, ServerTls, Sessions,
+    TokenGrant, accept_loop,
 };
 use fleet_proto::v1::enrolment_server::{Enrolment, EnrolmentServer};
 use fleet_proto::v1::link_server::{Link, LinkServer};
 use fleet_proto::v1::{
-    Challenge, Chunk, Desired, FetchBundleRequest, FromAgent, Hello, JoinReply, JoinRequest, ToAgent, from_agent,
-    to_agent,
+    Challenge, Chunk, ConfirmReply, ConfirmRequest, Desired, FetchBundleRequest, FromAgent, Hello, JoinReply,
+    JoinRequest, ToAgent, from_agent, to_agent,
 };
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -49,6 +52,9 @@ struct Controller {
     refuse: Arc<Mutex<Option<&'static str>>>,
     bundles: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
     arrivals: mpsc::Sender<Arrival>,
+    /// What is asked to be confirmed, and from which port of which machine.
+    asked: Arc<Mutex<Vec<(SocketAddr, ConfirmRequest)>>>,
+    confirms: Arc<Mutex<bool>>,
 }
 
 /// An agent's session, for the test to play the controller in.
@@ -60,7 +66,13 @@ struct Arrival {
 
 impl Arrival {
     async fn desired(&self, orders: &[Order]) {
-        let desired = Desired { orders: orders.iter().cloned().map(Into::into).collect(), permit_ms: 60_000 };
+        self.desired_with(orders, Vec::new()).await;
+    }
+
+    async fn desired_with(&self, orders: &[Order], migrations: Vec<MigrationOrder>) {
+        let migrations = migrations.into_iter().map(Into::into).collect();
+        let desired =
+            Desired { orders: orders.iter().cloned().map(Into::into).collect(), permit_ms: 60_000, migrations };
         self.say.send(Ok(ToAgent { message: Some(to_agent::Message::Desired(desired)) })).await.unwrap();
     }
 
@@ -146,6 +158,15 @@ impl Link for Controller {
         Ok(Response::new(Box::pin(ReceiverStream::new(said))))
     }
 
+    async fn confirm(&self, request: Request<ConfirmRequest>) -> Result<Response<ConfirmReply>, Status> {
+        let from = request.extensions().get::<Peer>().unwrap().address;
+        let request = request.into_inner();
+        let confirmed = *self.confirms.lock().unwrap();
+        let reply = ConfirmReply { nonce: request.nonce.clone(), confirmed, reason: "no proof yet".into() };
+        self.asked.lock().unwrap().push((from, request));
+        Ok(Response::new(reply))
+    }
+
     type FetchBundleStream = Outgoing<Chunk>;
     async fn fetch_bundle(
         &self,
@@ -189,6 +210,8 @@ impl Fleet {
             refuse: Arc::default(),
             bundles: Arc::default(),
             arrivals: sender,
+            asked: Arc::default(),
+            confirms: Arc::default(),
         };
         let own = KeyAndCsr::generate().unwrap();
         let identity = Identity::new(Role::Controller, "c1").unwrap();
@@ -408,4 +431,78 @@ async fn a_revoked_agent_is_out_and_its_service_runs_on() {
     assert_eq!(fleet.world.host.running(&fleet.world.service), [one.release()]);
     stop.send(true).unwrap();
     within(running).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn every_question_for_the_confirmation_has_a_connection_of_its_own() {
+    let mut fleet = Fleet::joined().await;
+    let one = release("web", "one", None);
+    fleet.controller.bundles.lock().unwrap().insert(one.bundle().to_string(), one.bytes.clone());
+    let (_stop, _running) = fleet.run();
+    let mut arrival = fleet.arrival().await;
+    arrival.desired(&[Order { confirm: Millis::from_secs(600), ..fleet.world.order(1, &one.hold) }]).await;
+    let attestation = arrival.until(|progress| *progress == Progress::Held).await;
+    assert_eq!(attestation.services[0].confirmation, Confirmation::Awaited);
+    let asked = within(async {
+        loop {
+            let asked = fleet.controller.asked.lock().unwrap().clone();
+            if asked.len() >= 3 {
+                return asked;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let ports: std::collections::BTreeSet<SocketAddr> = asked.iter().map(|(from, _)| *from).collect();
+    assert_eq!(ports.len(), asked.len(), "{asked:?}");
+    assert!(asked.iter().all(|(_, request)| *request == asked[0].1), "{asked:?}");
+    assert_eq!((asked[0].1.service.as_str(), asked[0].1.generation, asked[0].1.nonce.len()), ("web", 1, 32));
+    *fleet.controller.confirms.lock().unwrap() = true;
+    // The end of the waiting is hinted at.
+    for n in 100.. {
+        while !matches!(arrival.next().await, from_agent::Message::Hint(_)) {}
+        if arrival.challenge(n).await.services[0].confirmation == Confirmation::Given {
+            break;
+        }
+    }
+    assert_eq!(fleet.world.starts().len(), 1);
+}
+
+#[tokio::test]
+async fn a_migration_goes_down_and_its_end_comes_up() {
+    let mut fleet = Fleet::joined().await;
+    let one = release("web", "one", None);
+    fleet.controller.bundles.lock().unwrap().insert(one.bundle().to_string(), one.bytes.clone());
+    let (_stop, _running) = fleet.run();
+    let mut arrival = fleet.arrival().await;
+    let migration = MigrationOrder {
+        deployment: "d-one".parse().unwrap(),
+        attempt: 1,
+        node: "n1".parse().unwrap(),
+        service: fleet.world.service.clone(),
+        hold: one.hold.clone(),
+        name: "migrate".into(),
+        command: "bin/migrate".into(),
+        timeout: Millis::from_secs(60),
+    };
+    arrival.desired_with(&[], vec![migration.clone(), migration.clone()]).await;
+    let mut n = 1;
+    let attestation = loop {
+        let attestation = arrival.challenge(n).await;
+        n += 1;
+        if attestation.migrations.iter().any(|its| !matches!(its.report, MigrationReport::Running { .. })) {
+            break attestation;
+        }
+        while !matches!(arrival.next().await, from_agent::Message::Hint(_)) {}
+    };
+    let [migrated] = &attestation.migrations[..] else { panic!("{attestation:?}") };
+    assert_eq!((&migrated.deployment, migrated.attempt), (&migration.deployment, 1));
+    assert_eq!(migrated.report, MigrationReport::Succeeded);
+    assert!(attestation.services.is_empty(), "no service was ordered");
+    assert!(attestation.disk_free.is_some_and(|free| free > 0));
+    // Said again, it is not run again.
+    arrival.desired_with(&[fleet.world.order(1, &one.hold)], vec![migration]).await;
+    arrival.until(|progress| *progress == Progress::Held).await;
+    let errands = fleet.world.host.deeds().into_iter().filter(|deed| matches!(deed, Deed::Errand { .. }));
+    assert_eq!(errands.count(), 1);
 }

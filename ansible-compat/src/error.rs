@@ -73,41 +73,115 @@ pub enum Error {
     },
 }
 
-/// Why a host pattern (`--limit`) could not be answered.
+/// Why a host pattern (`--limit`) could not be read or answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PatternError {
+#[error("host pattern `{}` ({place}): {reason}", shown(term))]
+pub struct PatternError {
+    /// The term as written, or the whole pattern where no single term is to blame.
+    pub term: String,
+    /// Where the term stands.
+    pub place: TermPlace,
+    /// What is wrong, and what to do.
+    pub reason: PatternReason,
+}
+
+/// Where a term of a host pattern stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TermPlace {
+    /// In the pattern, at this character, counted from 1.
+    Character(usize),
+    /// In a file named with `@`.
+    File(Place),
+}
+
+impl fmt::Display for TermPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Character(at) => write!(f, "character {at}"),
+            Self::File(place) => write!(f, "{place}"),
+        }
+    }
+}
+
+/// What is wrong with a host pattern, each with the way out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PatternReason {
+    /// No term at all. Ansible takes every host then, which an unset variable in a script must never do here.
+    #[error("it names nothing; write `all` if every host is meant")]
+    Blank,
     /// `!`, `&` or `~` with nothing behind it.
-    #[error("host pattern `{term}` names nothing; write a host, group or glob after the sign")]
-    Empty {
-        /// The term as written.
-        term: String,
-    },
+    #[error("it names nothing; write a host, group or glob after the sign")]
+    Empty,
     /// A `~` pattern that does not compile.
-    #[error(
-        "host pattern `{term}` is not a regular expression read here: {cause}; look-around and back-references are not available"
-    )]
+    #[error("it is not a regular expression: {cause}; correct it, or use a glob such as `web*`")]
     Regex {
-        /// The term as written.
-        term: String,
         /// What the compiler said.
         cause: String,
     },
-    /// A subscript beyond the group.
-    #[error("host pattern `{term}`: no host has that number, `{base}` has {hosts}; numbers start at 0")]
+    /// A part of Python's regular expressions that is not available.
+    #[error("{what} is not available in regular expressions here; {way_out}")]
+    NotAvailable {
+        /// The feature, by name.
+        what: String,
+        /// What to write instead.
+        way_out: String,
+    },
+    /// `[b-a]` in a glob.
+    #[error("the range `{low}-{high}` in brackets begins after its end; write `[{high}-{low}]`")]
+    Backwards {
+        /// The first character.
+        low: char,
+        /// The last character.
+        high: char,
+    },
+    /// A subscript beyond the hosts.
+    #[error("no host has that number, `{base}` has {hosts}; numbers start at 0, or at -1 from the end")]
     Subscript {
-        /// The term as written.
-        term: String,
         /// The pattern before the subscript.
         base: String,
-        /// How many hosts the base has.
+        /// How many hosts the base has, counted as often as they match.
         hosts: usize,
     },
-    /// `@file`, which belongs to the command line.
-    #[error("host pattern `{term}` names a file, which is not read here; give its lines joined with commas")]
-    File {
-        /// The term as written.
-        term: String,
+    /// `@file` where no files are read.
+    #[error("it names a file, which is not read here; give its lines joined with commas")]
+    File,
+    /// `@file` that could not be read.
+    #[error("the file cannot be read: {cause}; check the path behind `@` and that this user may read it")]
+    Unreadable {
+        /// What the operating system said.
+        cause: String,
     },
+    /// A line with a comma in a file: Ansible takes it for one term, people mean several.
+    #[error("the line has a comma; write one pattern on a line")]
+    CommaInFile,
+    /// A limit of this reader.
+    #[error("{what} is more than the limit of {limit}; make groups of these hosts")]
+    TooLarge {
+        /// What grew too large.
+        what: String,
+        /// The limit, in the unit `what` names.
+        limit: usize,
+    },
+    /// A term that matches no host and no group, for a caller that allows none.
+    #[error("no host and no group matches it; correct it, or leave it out")]
+    Unmatched,
+}
+
+/// Enough of a term to recognise it, on one line.
+fn shown(term: &str) -> String {
+    const MOST: usize = 80;
+    let mut text = String::new();
+    for c in term.chars().take(MOST) {
+        if c.is_control() {
+            text.extend(c.escape_default());
+        } else {
+            text.push(c);
+        }
+    }
+    if term.chars().nth(MOST).is_some() {
+        text.push('…');
+    }
+    text
 }
 
 /// What a parser knows about a failure before the file's name is put to it.

@@ -201,6 +201,9 @@ impl Model {
     }
 
     /// Hosts of a group and of all below it, nearest groups first, each once.
+    ///
+    /// Ansible keeps the groups of one level in a Python set, so that where several of them have children it goes by
+    /// another order in every run. Here it is always the order of first appearance.
     pub(crate) fn hosts_below(&self, group: usize) -> Vec<usize> {
         let mut order = vec![group];
         let mut seen_groups = HashSet::from([group]);

@@ -2,9 +2,11 @@
 
 /// What `--help` and a wrong argument print.
 pub const USAGE: &str = "usage: fleet-bench b1 [--runs N] [--nodes N] [-o table|json]
+       fleet-bench engine [--runs N] [-o table|json]
 
   b1            from a command to every node proven: fleetctl deploy against ansible-core
-  --runs N      pairs that count, after one that does not (1 to 50) [default: 5]
+  engine        CPU time of an event of deployments of 100, 1,000 and 10,000 nodes: it must not grow
+  --runs N      pairs or repetitions that count, after one that does not (1 to 50) [default: 5]
   --nodes N     nodes on each side, moved a quarter at a time (1 to 64) [default: 8]
   -o FORMAT     table or json [default: table]";
 
@@ -43,6 +45,19 @@ pub enum Asked {
         /// How to print it.
         format: Format,
     },
+    /// The engine's law.
+    Engine {
+        /// Repetitions that count.
+        runs: u16,
+        /// How to print it.
+        format: Format,
+    },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Benchmark {
+    B1,
+    Engine,
 }
 
 /// Reads the arguments after the program's name.
@@ -51,12 +66,13 @@ pub enum Asked {
 /// What is wrong, in one line.
 pub fn read(words: impl IntoIterator<Item = String>) -> Result<Asked, String> {
     let mut words = words.into_iter();
-    match words.next().as_deref() {
-        Some("b1") => {}
+    let benchmark = match words.next().as_deref() {
+        Some("b1") => Benchmark::B1,
+        Some("engine") => Benchmark::Engine,
         Some("-h" | "--help") => return Ok(Asked::Help),
         Some(other) => return Err(format!("there is no benchmark '{other}'")),
         None => return Err("which benchmark?".to_owned()),
-    }
+    };
     let mut wish = Wish { runs: 5, nodes: 8 };
     let mut format = Format::Table;
     while let Some(word) = words.next() {
@@ -68,7 +84,7 @@ pub fn read(words: impl IntoIterator<Item = String>) -> Result<Asked, String> {
         match name.as_str() {
             "-h" | "--help" => return Ok(Asked::Help),
             "--runs" => wish.runs = number(&name, &value()?, MOST_RUNS)?,
-            "--nodes" => wish.nodes = number(&name, &value()?, MOST_NODES)?,
+            "--nodes" if benchmark == Benchmark::B1 => wish.nodes = number(&name, &value()?, MOST_NODES)?,
             "-o" | "--output" => {
                 format = match value()?.as_str() {
                     "table" => Format::Table,
@@ -79,7 +95,10 @@ pub fn read(words: impl IntoIterator<Item = String>) -> Result<Asked, String> {
             _ => return Err(format!("unknown argument '{name}'")),
         }
     }
-    Ok(Asked::B1 { wish, format })
+    Ok(match benchmark {
+        Benchmark::B1 => Asked::B1 { wish, format },
+        Benchmark::Engine => Asked::Engine { runs: wish.runs, format },
+    })
 }
 
 fn number(name: &str, text: &str, most: u16) -> Result<u16, String> {
@@ -101,6 +120,8 @@ mod tests {
         assert_eq!(read_line("b1"), Ok(Asked::B1 { wish, format: Format::Table }));
         let wish = Wish { runs: 2, nodes: 24 };
         assert_eq!(read_line("b1 --runs 2 --nodes=24 -o json"), Ok(Asked::B1 { wish, format: Format::Json }));
+        assert_eq!(read_line("engine"), Ok(Asked::Engine { runs: 5, format: Format::Table }));
+        assert_eq!(read_line("engine --runs 9 -o json"), Ok(Asked::Engine { runs: 9, format: Format::Json }));
         assert_eq!(read_line("--help"), Ok(Asked::Help));
         assert_eq!(read_line("b1 --runs 3 -h"), Ok(Asked::Help));
     }
@@ -115,6 +136,8 @@ mod tests {
             ("b1 --nodes", "--nodes needs"),
             ("b1 -o yaml", "table or json"),
             ("b1 --fast", "'--fast'"),
+            // Its sizes are those of the law.
+            ("engine --nodes 8", "'--nodes'"),
         ] {
             let error = read_line(line).expect_err("a wrong line is refused");
             assert!(error.contains(part), "{line}: {error}");

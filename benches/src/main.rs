@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use fleet_benches::arguments::{Asked, Format, USAGE, read};
 use fleet_benches::interrupt::Interrupted;
-use fleet_benches::{b1, interrupt, report};
+use fleet_benches::{b1, engine, interrupt, report};
 
 /// Exit code for a wrong command line, as in `sysexits.h`.
 const EXIT_USAGE: u8 = 64;
@@ -20,20 +20,25 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    let (wish, format) = match asked {
+    let measured = match asked {
         Asked::Help => {
             print(USAGE);
             return ExitCode::SUCCESS;
         }
-        Asked::B1 { wish, format } => (wish, format),
+        Asked::B1 { wish, format } => interrupt::listen().and_then(|()| b1::run(&wish, &say)).map(|it| match format {
+            Format::Table => report::table(&it),
+            Format::Json => report::json(&it),
+        }),
+        Asked::Engine { runs, format } => {
+            interrupt::listen().and_then(|()| engine::run(runs, &say)).map(|it| match format {
+                Format::Table => engine::report::table(&it),
+                Format::Json => engine::report::json(&it),
+            })
+        }
     };
-    let measured = interrupt::listen().and_then(|()| b1::run(&wish, &say));
     match measured {
-        Ok(measured) => {
-            print(&match format {
-                Format::Table => report::table(&measured),
-                Format::Json => report::json(&measured),
-            });
+        Ok(text) => {
+            print(&text);
             ExitCode::SUCCESS
         }
         Err(error) if error.is::<Interrupted>() => {

@@ -25,6 +25,10 @@ pub struct Config {
     /// How long an order permits its service to start without the agent asking again, as a duration.
     #[serde(default = "default_permit", with = "span")]
     pub permit: Millis,
+    /// Whether tests between segments may run on this host, as the user that the controller runs as: whoever may deploy
+    /// may then run commands here.
+    #[serde(default)]
+    pub run_tests: bool,
 }
 
 /// The databases that can index the store.

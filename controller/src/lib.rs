@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod enrol;
 pub mod fetch;
+mod gate_test;
 pub mod init;
 pub mod link;
 pub mod mind;

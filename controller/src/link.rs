@@ -15,12 +15,15 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::artifacts::Artifacts;
 use crate::fetch::{Chunks, Fetches};
-use crate::mind::{Message, Mind};
+use crate::mind::{Ask, Message, Mind};
 
 /// Messages on their way to one agent; more means that it does not read.
 const OUTBOX: usize = 64;
 /// How long an agent may take to say its hello: it says it before anything else, so this is one round trip.
 const HELLO_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The longest nonce of a confirmation, in bytes: it is sent back as it came.
+const LONGEST_NONCE: usize = 64;
 
 /// The service that agents call.
 #[derive(Debug)]
@@ -87,6 +90,24 @@ impl v1::link_server::Link for LinkService {
             let _ = mind.tell(Message::Lost { node, session }).await;
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(to_agent).map(Ok))))
+    }
+
+    async fn confirm(&self, request: Request<v1::ConfirmRequest>) -> Result<Response<v1::ConfirmReply>, Status> {
+        let node = node(&request)?;
+        let request = request.into_inner();
+        if request.nonce.len() > LONGEST_NONCE {
+            return Err(Status::invalid_argument("the nonce is longer than any this fleet draws"));
+        }
+        let service =
+            convert::parse("service", &request.service).map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let generation = fleet::Generation(request.generation);
+        let stopping = |_| Status::unavailable("the controller is stopping");
+        let held = self.mind.ask(|to| Ask::Confirm(node, service, generation, to)).await.map_err(stopping)?;
+        let (confirmed, reason) = match held {
+            Ok(()) => (true, String::new()),
+            Err(reason) => (false, reason),
+        };
+        Ok(Response::new(v1::ConfirmReply { nonce: request.nonce, confirmed, reason }))
     }
 
     type FetchBundleStream = Chunks;

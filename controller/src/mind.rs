@@ -8,21 +8,29 @@
 
 mod answer;
 mod ask;
+mod beginning;
+mod commands;
 mod deployment_view;
 mod deployments;
 mod drift_view;
 mod fleet_view;
+mod locks;
 mod nodes;
 mod observations;
+mod plan_view;
 mod planning;
+mod plans;
+mod queue;
 mod releases;
+mod request;
 mod roster;
 mod speaking;
 mod state;
 
 use std::sync::Arc;
 
-use fleet::{Millis, NodeName, Timestamp};
+use fleet::deployment::{Asking, Event, Verdict};
+use fleet::{DeploymentId, Millis, NodeName, Timestamp};
 use fleet_proto::v1;
 use tokio::sync::{mpsc, watch};
 
@@ -79,6 +87,15 @@ pub enum Message {
         /// The number of the stream.
         session: u64,
     },
+    /// A test on this host has ended.
+    GateAnswered {
+        /// The deployment.
+        deployment: DeploymentId,
+        /// Which asking.
+        asking: Asking,
+        /// The answer.
+        verdict: Verdict,
+    },
     /// Someone asks for something and waits for the answer.
     Ask(Box<Ask>),
 }
@@ -98,12 +115,13 @@ pub struct Stopped;
 impl Mind {
     /// Starts the mind over a store. The handle ends with an error when the store fails: then nothing more may be said.
     pub fn start(
-        state: State,
+        mut state: State,
         store: Arc<dyn Store>,
         observe_every: Millis,
     ) -> (Self, tokio::task::JoinHandle<Result<(), RecordError>>) {
         let (inbox, messages) = mpsc::channel(INBOX);
         let (beat, pulse) = watch::channel(0);
+        state.inbox = Some(inbox.downgrade());
         let task = tokio::spawn(run(state, store, messages, beat, observe_every));
         (Self { inbox, pulse }, task)
     }
@@ -143,6 +161,9 @@ impl State {
             Message::Attested { node, session, attestation } => self.attested(&node, session, *attestation, now),
             Message::Hinted { node, session } => self.hinted(&node, session, now),
             Message::Lost { node, session } => self.lost(&node, session, now),
+            Message::GateAnswered { deployment, asking, verdict } => {
+                self.deployment_event(&deployment, &Event::GateAnswered { asking, verdict }, now);
+            }
             Message::Ask(ask) => self.answer(*ask, now),
         }
     }

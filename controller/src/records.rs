@@ -5,11 +5,12 @@ mod parts;
 
 use std::collections::BTreeMap;
 
-use fleet::deployment::Fact;
+use fleet::deployment::plan::Plan;
+use fleet::deployment::{Fact, Kind};
 use fleet::drift::{Finding, FindingKey};
 use fleet::ledger::{LedgerEntry, OpenFinding};
 use fleet::release::Version;
-use fleet::{DeploymentId, Digest, Generation, NodeName, Order, ReleaseId, ServiceName, Timestamp};
+use fleet::{DeploymentId, Digest, Generation, NodeName, Order, PlanId, ReleaseId, ServiceName, Timestamp};
 use fleet_certs::TokenRecord;
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
@@ -124,6 +125,18 @@ pub enum Change {
     Operator(OperatorRecord),
     /// A join token.
     Token(TokenRecord),
+    /// A plan that is kept.
+    Plan(Box<Plan>),
+    /// A plan that is kept no longer.
+    ForgetPlan(PlanId),
+    /// A lock.
+    Lock(Lock),
+    /// A lock that was given back.
+    ForgetLock(ServiceName),
+    /// A deployment that waits for another one to end.
+    Queued(Queued),
+    /// A deployment that waits no longer.
+    ForgetQueued(DeploymentId),
     /// A line of the ledger, and what it leaves open.
     Ledger {
         /// The line.
@@ -132,6 +145,68 @@ pub enum Change {
         index: u64,
         /// The finding as it is open now, since it was opened; nothing when it is closed.
         open: Option<OpenFinding>,
+    },
+}
+
+/// A service that one person keeps deployments away from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Lock {
+    /// The service.
+    pub service: ServiceName,
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// It holds no longer from this moment on.
+    pub until: Timestamp,
+}
+
+/// A deployment that was asked for while another of its service ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Queued {
+    /// The id it will have, and is known by already.
+    pub id: DeploymentId,
+    /// Its service.
+    pub service: ServiceName,
+    /// Its release.
+    pub release: ReleaseId,
+    /// Where.
+    pub environment: String,
+    /// Who asked.
+    pub actor: String,
+    /// When.
+    pub at: Timestamp,
+    /// Forwards or back.
+    pub kind: Kind,
+    /// The request as it came, in hexadecimal: it is planned when its turn comes.
+    pub request: String,
+    /// How it ended without having begun; it is kept so that whoever waits for it is told.
+    pub ended: Option<QueueEnd>,
+}
+
+/// How a queued deployment ended without having begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "end", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+pub enum QueueEnd {
+    /// It was refused when its turn came.
+    Refused {
+        /// When.
+        at: Timestamp,
+        /// Why.
+        why: String,
+        /// The exit code of the refusal.
+        exit: u8,
+    },
+    /// A person ended it.
+    Aborted {
+        /// When.
+        at: Timestamp,
+        /// Who.
+        by: String,
     },
 }
 
@@ -164,6 +239,12 @@ pub struct Loaded {
     pub operators: BTreeMap<String, OperatorRecord>,
     /// The tokens.
     pub tokens: BTreeMap<String, TokenRecord>,
+    /// The plans that are kept.
+    pub plans: BTreeMap<PlanId, Plan>,
+    /// The locks.
+    pub locks: BTreeMap<ServiceName, Lock>,
+    /// The deployments that wait.
+    pub queue: BTreeMap<DeploymentId, Queued>,
     /// The open findings.
     pub findings: Vec<OpenFinding>,
     /// How many lines the ledger has.
@@ -178,6 +259,9 @@ const NODES: &str = "nodes/";
 const GONE: &str = "decommissioned/";
 const OPERATORS: &str = "operators/";
 const TOKENS: &str = "tokens/";
+const PLANS: &str = "plans/";
+const LOCKS: &str = "locks/";
+const QUEUE: &str = "queue/";
 const FINDINGS: &str = "findings/";
 const LEDGER: &str = "ledger/";
 
@@ -224,6 +308,12 @@ fn encode(change: &Change, values: &mut Vec<Value>) -> Result<(), RecordError> {
             values.push(Value::put(format!("{OPERATORS}{}", operator.name), operator, Expect::Anything)?)
         }
         Change::Token(token) => values.push(Value::put(format!("{TOKENS}{}", token.id), token, Expect::Anything)?),
+        Change::Plan(plan) => values.push(Value::put(format!("{PLANS}{}", plan.id), plan, Expect::Anything)?),
+        Change::ForgetPlan(id) => values.push(Value::delete(format!("{PLANS}{id}"))),
+        Change::Lock(lock) => values.push(Value::put(format!("{LOCKS}{}", lock.service), lock, Expect::Anything)?),
+        Change::ForgetLock(service) => values.push(Value::delete(format!("{LOCKS}{service}"))),
+        Change::Queued(queued) => values.push(Value::put(format!("{QUEUE}{}", queued.id), queued, Expect::Anything)?),
+        Change::ForgetQueued(id) => values.push(Value::delete(format!("{QUEUE}{id}"))),
         Change::Ledger { entry, index, open } => {
             values.push(Value::put(ledger_key(*index), entry, Expect::Absent)?);
             let (LedgerEntry::Opened { finding: Finding { key, .. }, .. }
@@ -278,6 +368,9 @@ pub async fn load(store: &dyn Store) -> Result<Loaded, RecordError> {
     loaded.operators =
         list::<OperatorRecord>(store, OPERATORS).await?.into_iter().map(|(_, o)| (o.name.clone(), o)).collect();
     loaded.tokens = list::<TokenRecord>(store, TOKENS).await?.into_iter().map(|(_, t)| (t.id.clone(), t)).collect();
+    loaded.plans = list::<Plan>(store, PLANS).await?.into_iter().map(|(_, p)| (p.id.clone(), p)).collect();
+    loaded.locks = list::<Lock>(store, LOCKS).await?.into_iter().map(|(_, l)| (l.service.clone(), l)).collect();
+    loaded.queue = list::<Queued>(store, QUEUE).await?.into_iter().map(|(_, q)| (q.id.clone(), q)).collect();
     loaded.findings = list::<OpenFinding>(store, FINDINGS).await?.into_iter().map(|(_, f)| f).collect();
     loaded.ledger_lines = ledger_lines(store).await?;
     Ok(loaded)

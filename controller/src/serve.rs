@@ -74,7 +74,7 @@ pub async fn serve_on(listener: TcpListener, config: &Config, stop: impl Future<
     let sessions = Sessions::new(allowed.clone());
     let artifacts = Artifacts::open(&config.data_dir)?;
     let fleet_name = config.data_dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let state = State::restore(fleet_name, loaded, &artifacts, config.permit, allowed, sessions.clone(), clock::now())?;
+    let state = State::restore(fleet_name, loaded, &artifacts, config, allowed, sessions.clone(), clock::now())?;
     let (mind, mut thinking) = Mind::start(state, store, config.observe_every);
 
     let authority = Arc::new(authority);

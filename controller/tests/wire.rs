@@ -1,261 +1,24 @@
 //! A controller over a real socket: who may call what, joining, and agents that lie.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::collections::BTreeMap;
-use std::io::Cursor;
+mod rig;
+
 use std::path::Path;
 use std::time::Duration;
 
 use fleet::Digest;
-use fleet::manifest::{Entry, EntryKind, Manifest};
-use fleet::release::{DESCRIPTOR_FORMAT, Descriptor, Grade, Run};
 use fleet_certs::{Authority, Dialer, Identity, JoinToken, KeyAndCsr, Role};
-use fleet_controller::config::{Backend, Config};
-use fleet_controller::{init, serve};
-use fleet_proto::v1::enrolment_client::EnrolmentClient;
+use fleet_controller::api::TABLE;
+use fleet_controller::init;
 use fleet_proto::v1::link_client::LinkClient;
 use fleet_proto::v1::operator_client::OperatorClient;
 use fleet_proto::{PROTOCOL, v1};
+use rig::{Agent, Controller, code, finished};
 use sha2::Digest as _;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use tonic::codegen::http;
 use tonic::transport::Channel;
-use tonic::{Code, Status, Streaming};
-
-struct Controller {
-    dir: tempfile::TempDir,
-    address: String,
-    stop: Option<tokio::sync::oneshot::Sender<()>>,
-    served: Option<tokio::task::JoinHandle<anyhow::Result<()>>>,
-}
-
-impl Controller {
-    async fn start() -> Self {
-        fleet_certs::install_crypto_provider();
-        let dir = tempfile::tempdir().unwrap();
-        init::init(dir.path(), &["localhost".into(), "127.0.0.1".into()]).await.unwrap();
-        let mut controller = Self { dir, address: "127.0.0.1:0".into(), stop: None, served: None };
-        controller.up().await;
-        controller
-    }
-
-    /// Whoever dials before the controller is ready waits at its listener, which is bound here. The second time at the
-    /// port of the first: it is free in the moment in which `serve` has returned.
-    async fn up(&mut self) {
-        let listener = tokio::net::TcpListener::bind(&self.address).await.unwrap();
-        let listen = listener.local_addr().unwrap();
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let config = Config {
-            data_dir: self.dir.path().into(),
-            listen,
-            store: Backend::Sled,
-            observe_every: fleet::Millis(200),
-            permit: fleet::Millis(60_000),
-        };
-        self.address = listen.to_string();
-        self.stop = Some(stop);
-        let served = async move { serve::serve_on(listener, &config, async { drop(stopped.await) }).await };
-        self.served = Some(tokio::spawn(served));
-        self.operator().await;
-    }
-
-    async fn down(&mut self) {
-        self.stop.take().unwrap().send(()).unwrap();
-        self.served.take().unwrap().await.unwrap().unwrap();
-    }
-
-    async fn try_operator(&self) -> Result<OperatorClient<Channel>, fleet_certs::DialError> {
-        let admin = init::Layout(self.dir.path()).admin().load().unwrap();
-        let dialer = Dialer::new(&admin.ca_pem, Some((&admin.cert_pem, &admin.key_pem)))?;
-        Ok(OperatorClient::new(dialer.channel(&self.address, "localhost").await?))
-    }
-
-    async fn operator(&self) -> OperatorClient<Channel> {
-        self.try_operator().await.unwrap()
-    }
-
-    async fn token(&self, role: &str) -> JoinToken {
-        let request = v1::CreateTokenRequest { uses: 1, role: role.into(), ..Default::default() };
-        self.operator().await.create_token(request).await.unwrap().into_inner().token.parse().unwrap()
-    }
-
-    /// Joins and returns a channel under the new identity.
-    async fn join(&self, role: &str, name: &str) -> Channel {
-        self.dial(&self.join_as(role, name).await).await
-    }
-
-    async fn dial(&self, dialer: &Dialer) -> Channel {
-        dialer.channel(&self.address, "localhost").await.unwrap()
-    }
-
-    async fn join_as(&self, role: &str, name: &str) -> Dialer {
-        let token = self.token(role).await;
-        let (key, reply) = self.try_join(&token, token.secret(), name).await;
-        let reply = reply.unwrap();
-        Dialer::new(&reply.ca_pem, Some((&reply.certificate_pem, &key.key_pem))).unwrap()
-    }
-
-    async fn try_join(
-        &self,
-        token: &JoinToken,
-        secret: &str,
-        name: &str,
-    ) -> (KeyAndCsr, Result<v1::JoinReply, Status>) {
-        let key = KeyAndCsr::generate().unwrap();
-        let dialer = Dialer::with_ca_hash(token.ca_hash()).unwrap();
-        let channel = dialer.channel(&self.address, "localhost").await.unwrap();
-        let request = v1::JoinRequest {
-            token_id: token.id().into(),
-            token_secret: secret.into(),
-            csr_pem: key.csr_pem.clone(),
-            name: name.into(),
-            labels: [("role".to_owned(), "web".to_owned())].into(),
-        };
-        let reply = EnrolmentClient::new(channel).join(request).await.map(tonic::Response::into_inner);
-        (key, reply)
-    }
-
-    async fn release(&self, version: &str) -> v1::Release {
-        let content = version.as_bytes().to_vec();
-        let sha256 = Digest(sha2::Sha256::digest(&content).into());
-        let file = Entry {
-            path: "bin/web".parse().unwrap(),
-            mode: 0o755,
-            kind: EntryKind::File { sha256, size: content.len() as u64 },
-        };
-        let descriptor = Descriptor {
-            format: DESCRIPTOR_FORMAT,
-            service: "web".parse().unwrap(),
-            version: version.parse().unwrap(),
-            nodes: BTreeMap::from([("role".into(), "web".into())]),
-            run: Run {
-                command: vec!["bin/web".into()],
-                environment: BTreeMap::new(),
-                user: None,
-                stop_timeout: fleet::Millis(1),
-            },
-            health: None,
-            minimum_grade: Grade::Digest,
-            manifest: Manifest::new(vec![file]).unwrap(),
-        };
-        let mut bytes = Vec::new();
-        let packed =
-            fleet_bundle::pack(&descriptor, |_| Ok(Box::new(Cursor::new(content.clone()))), &mut bytes).unwrap();
-        self.upload(packed.digest, bytes).await.unwrap()
-    }
-
-    /// What an agent that compared files with this release says.
-    async fn compared(&self, release: &v1::Release) -> Option<String> {
-        let request = v1::GetReleaseRequest { name: release.id.clone() };
-        let descriptor = self.operator().await.get_release(request).await.unwrap().into_inner().descriptor;
-        Some(Digest(sha2::Sha256::digest(descriptor).into()).to_string())
-    }
-
-    async fn upload(&self, digest: Digest, bytes: Vec<u8>) -> Result<v1::Release, Status> {
-        let header = v1::UploadHeader { digest: digest.to_string(), size: bytes.len() as u64 };
-        let parts = [v1::upload_release_request::Part::Header(header), v1::upload_release_request::Part::Data(bytes)];
-        let parts = parts.map(|part| v1::UploadReleaseRequest { part: Some(part) });
-        self.operator().await.upload_release(tokio_stream::iter(parts)).await.map(tonic::Response::into_inner)
-    }
-}
-
-fn code(result: Result<impl Sized, Status>) -> Code {
-    result.err().map_or(Code::Ok, |status| status.code())
-}
-
-/// A scripted agent: it says what the test tells it to say.
-struct Agent {
-    name: String,
-    /// The digest of the descriptor that it says it compared files with.
-    compared: Option<String>,
-    to_controller: mpsc::Sender<v1::FromAgent>,
-    from_controller: Streaming<v1::ToAgent>,
-}
-
-impl Agent {
-    async fn connect(channel: Channel, name: &str) -> Self {
-        let (to_controller, outgoing) = mpsc::channel(16);
-        let hello = v1::Hello { agent_version: "test".into(), boot_id: "b".into(), protocol: PROTOCOL };
-        to_controller.send(v1::FromAgent { message: Some(v1::from_agent::Message::Hello(hello)) }).await.unwrap();
-        let from_controller =
-            LinkClient::new(channel).session(ReceiverStream::new(outgoing)).await.unwrap().into_inner();
-        Self { name: name.into(), compared: None, to_controller, from_controller }
-    }
-
-    /// The next challenge, and the orders that came before it, if any came.
-    async fn challenge(&mut self) -> (String, Option<Vec<v1::Order>>) {
-        let mut orders = None;
-        loop {
-            match self.from_controller.message().await.unwrap().unwrap().message.unwrap() {
-                v1::to_agent::Message::Desired(desired) => orders = Some(desired.orders),
-                v1::to_agent::Message::Challenge(challenge) => return (challenge.nonce, orders),
-            }
-        }
-    }
-
-    async fn attest(&self, node: &str, nonce: &str, order: &v1::Order, executable: &[u8]) {
-        let Some(v1::order::Hold::Release(release)) = &order.hold else { panic!("an order to hold a release") };
-        let mapped = v1::Mapped {
-            path: "/opt/web/bin/web".into(),
-            digest: Some(Digest(sha2::Sha256::digest(executable).into()).to_string()),
-            release: Some(release.release.clone()),
-            inside: true,
-            deleted: false,
-        };
-        let process = v1::Process {
-            pid: 1,
-            parentage: v1::Parentage::Supervised.into(),
-            executable: Some(mapped),
-            marker: Some(release.release.clone()),
-            cwd: Some(release.release.clone()),
-            started: v1::Started::AfterActivation.into(),
-            command: "web".into(),
-            ..Default::default()
-        };
-        let evidence = v1::ServiceEvidence {
-            service: order.service.clone(),
-            generation: order.generation,
-            progress: Some(v1::service_evidence::Progress::Held(v1::Held {})),
-            current: Some(release.release.clone()),
-            processes: vec![process],
-            compared: self.compared.clone(),
-            health: Some(v1::service_evidence::Health::Healthy(v1::Healthy {})),
-            ..Default::default()
-        };
-        self.say(node, nonce, evidence).await;
-    }
-
-    /// Says anything of one service.
-    async fn say(&self, node: &str, nonce: &str, evidence: v1::ServiceEvidence) {
-        let attestation =
-            v1::Attestation { node: node.into(), nonce: nonce.into(), boot_id: "b".into(), services: vec![evidence] };
-        self.to_controller
-            .send(v1::FromAgent { message: Some(v1::from_agent::Message::Attestation(attestation)) })
-            .await
-            .unwrap();
-    }
-
-    /// Waits for the order of a generation after `after`, and the nonce that follows it.
-    async fn order_after(&mut self, after: u64) -> (v1::Order, String) {
-        loop {
-            let (nonce, orders) = self.challenge().await;
-            if let Some(order) = orders.unwrap_or_default().into_iter().find(|order| order.generation > after) {
-                return (order, nonce);
-            }
-        }
-    }
-}
-
-async fn finished(operator: &mut OperatorClient<Channel>, id: &str) -> v1::Deployment {
-    let request = v1::WatchDeploymentRequest { deployment: id.into(), from_fact: 0 };
-    let mut updates = operator.watch_deployment(request).await.unwrap().into_inner();
-    loop {
-        let deployment = updates.message().await.unwrap().unwrap().deployment.unwrap();
-        if !deployment.outcome.is_empty() {
-            return deployment;
-        }
-    }
-}
+use tonic::{Code, Status};
+use tower::ServiceExt as _;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_may_call_what() {
@@ -303,6 +66,47 @@ async fn who_may_call_what() {
         own.issue(&key.csr_pem, &identity, &[], Duration::from_secs(60), std::time::SystemTime::now()).unwrap();
     let dialer = Dialer::new(&admin.ca_pem, Some((&forged.pem, &key.key_pem))).unwrap();
     assert!(dialer.channel(&controller.address, "localhost").await.is_err(), "a certificate that is not on the list");
+}
+
+/// Calls a method with nothing in it, and returns the status that the call is refused with, if it is refused at the door.
+async fn knock(channel: &Channel, method: &str) -> Option<Status> {
+    let request = http::Request::post(method)
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(tonic::body::Body::empty())
+        .unwrap();
+    let response = channel.clone().oneshot(request).await.unwrap();
+    Status::from_header_map(response.headers())
+}
+
+/// The table itself is held against the .proto files beside it; here every method is called by everyone who may not.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_method_is_refused_to_everyone_else() {
+    let controller = Controller::start().await;
+    let node = controller.join("node", "n1").await;
+    let operator = controller.join("operator", "alice").await;
+    let token = controller.token("node").await;
+    let anonymous = controller.dial(&Dialer::with_ca_hash(token.ca_hash()).unwrap()).await;
+    let mut refusals = 0;
+    for (method, roles) in TABLE {
+        for (channel, role, who) in [
+            (&node, Some(Role::Node), "this is node 'n1'"),
+            (&operator, Some(Role::Operator), "this is operator 'alice'"),
+            (&anonymous, None, "none was presented"),
+        ] {
+            if roles.is_empty() || role.is_some_and(|role| roles.contains(&role)) {
+                continue;
+            }
+            let refused = knock(channel, method).await.unwrap_or_else(|| panic!("{method} lets {who} in"));
+            assert_eq!(refused.code(), Code::PermissionDenied, "{method}: {refused:?}");
+            assert!(refused.message().contains(method) && refused.message().contains(who), "{refused:?}");
+            assert_eq!(refused.metadata().get("fleet-exit").unwrap(), "77");
+            refusals += 1;
+        }
+    }
+    assert_eq!(refusals, 2 * TABLE.iter().filter(|(_, roles)| !roles.is_empty()).count());
+    let unknown = knock(&operator, "/fleet.v1.Operator/FormatDisk").await.unwrap();
+    assert_eq!(unknown.code(), Code::PermissionDenied, "what is not in the table is refused");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Generation, Millis, NodeName, Nonce, ReleaseId, ServiceName};
+use crate::deployment::MigrationReport;
+use crate::{DeploymentId, Digest, Generation, Millis, NodeName, Nonce, ReleaseId, ServiceName};
 
 /// An agent's statement, under its identity and the round's nonce, of what its node runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +17,35 @@ pub struct Attestation {
     pub boot_id: String,
     /// One entry for every service that the agent has an order for.
     pub services: Vec<ServiceEvidence>,
+    /// How many bytes an unprivileged program may still write where releases are kept; None when it could not be told.
+    #[serde(default)]
+    pub disk_free: Option<u64>,
+    /// What is known of migrations that this node was told to run, the newest of each service.
+    #[serde(default)]
+    pub migrations: Vec<MigrationEvidence>,
+}
+
+/// How a migration stands that a node was told to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MigrationEvidence {
+    /// Whose it is.
+    pub deployment: DeploymentId,
+    /// The how-many-eth.
+    pub attempt: u32,
+    /// How it stands.
+    pub report: MigrationReport,
+}
+
+/// Whether what a node holds can still be undone by its own agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Confirmation {
+    /// It stays: it was confirmed, or needed no confirmation.
+    #[default]
+    Given,
+    /// The agent waits for the controller's confirmation, and goes back to what was held before without it.
+    Awaited,
 }
 
 /// The evidence for one service on one node.
@@ -27,6 +57,9 @@ pub struct ServiceEvidence {
     pub generation: Generation,
     /// How far the agent is with that order.
     pub progress: Progress,
+    /// Whether the agent may still undo it by itself.
+    #[serde(default)]
+    pub confirmation: Confirmation,
     /// The release that `current` points to, read from the disk.
     pub current: Option<ReleaseId>,
     /// How the files of that release differ from its manifest.

@@ -97,6 +97,11 @@ name! {
     DeploymentId, "deployment id"
 }
 
+name! {
+    /// A plan: `p-` and six letters or digits.
+    PlanId, "plan id"
+}
+
 /// A release, by the first 12 hexadecimal digits of its bundle's SHA-256: `r-51ab09c4e2f1`.
 ///
 /// The id is a handle for people and paths; every check of content uses the whole [`Digest`].
@@ -204,14 +209,25 @@ const ID_LETTERS: &[u8; 28] = b"bcdfghjkmnpqrstvwxz23456789y";
 
 impl DeploymentId {
     /// An id drawn from random bits by the caller (who retries if it is taken).
-    pub fn from_random(mut bits: u64) -> Self {
-        let mut text = String::from("d-");
-        for _ in 0..6 {
-            text.push(char::from(ID_LETTERS[(bits % 28) as usize]));
-            bits /= 28;
-        }
-        Self(text)
+    pub fn from_random(bits: u64) -> Self {
+        Self(random_id("d-", bits))
     }
+}
+
+impl PlanId {
+    /// An id drawn from random bits by the caller (who retries if it is taken).
+    pub fn from_random(bits: u64) -> Self {
+        Self(random_id("p-", bits))
+    }
+}
+
+fn random_id(prefix: &str, mut bits: u64) -> String {
+    let mut text = String::from(prefix);
+    for _ in 0..6 {
+        text.push(char::from(ID_LETTERS[(bits % 28) as usize]));
+        bits /= 28;
+    }
+    text
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! are arguments, and results explain themselves. Agent, controller and `fleetctl` share this vocabulary and
 //! do everything else.
 
+pub mod capacity;
 pub mod deployment;
 pub mod digest;
 pub mod drift;
@@ -16,10 +17,11 @@ pub mod order;
 pub mod outcome;
 pub mod release;
 pub mod segments;
+pub mod sequence;
 pub mod time;
 
 pub use digest::Digest;
-pub use id::{DeploymentId, Generation, NodeName, Nonce, ReleaseId, ServiceName};
+pub use id::{DeploymentId, Generation, NodeName, Nonce, PlanId, ReleaseId, ServiceName};
 pub use order::{Hold, Order};
 pub use outcome::Outcome;
 pub use time::{Millis, Timestamp};

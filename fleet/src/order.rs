@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Generation, NodeName, ReleaseId, ServiceName};
+use crate::{Digest, Generation, Millis, NodeName, ReleaseId, ServiceName};
 
 /// One node, one service, what it shall hold, and the number of that wish.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,14 @@ pub struct Order {
     pub generation: Generation,
     /// What to hold.
     pub hold: Hold,
+    /// How long the agent waits, once it holds it, for the controller's confirmation before it goes back to what it
+    /// held before; zero: it does not wait.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub confirm: Millis,
+}
+
+fn is_zero(span: &Millis) -> bool {
+    span.0 == 0
 }
 
 /// What a node shall hold of a service.
@@ -76,7 +84,13 @@ mod tests {
     use super::*;
 
     fn order(generation: u64, hold: Hold) -> Order {
-        Order { node: "n1".parse().unwrap(), service: "web".parse().unwrap(), generation: Generation(generation), hold }
+        Order {
+            node: "n1".parse().unwrap(),
+            service: "web".parse().unwrap(),
+            generation: Generation(generation),
+            hold,
+            confirm: Millis(0),
+        }
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub enum Outcome {
     Unproven,
     /// A person ended it.
     Aborted,
+    /// A person put another deployment in its place.
+    Superseded,
 }
 
 impl Outcome {
@@ -28,7 +30,7 @@ impl Outcome {
             Self::Converged => 0,
             Self::RolledBack => 3,
             Self::Unproven => 4,
-            Self::Aborted => 5,
+            Self::Aborted | Self::Superseded => 5,
             Self::ConvergedWithWaivers => 7,
         }
     }
@@ -41,6 +43,7 @@ impl Outcome {
             Self::RolledBack => "rolled-back",
             Self::Unproven => "unproven",
             Self::Aborted => "aborted",
+            Self::Superseded => "superseded",
         }
     }
 }
@@ -59,6 +62,8 @@ pub mod exit {
     pub const FAILED: u8 = 1;
     /// Differences exist.
     pub const DIFFERENCES: u8 = 2;
+    /// Aborted by a person.
+    pub const ABORTED: u8 = 5;
     /// `--timeout` ran out; the deployment goes on.
     pub const TIMED_OUT: u8 = 6;
     /// The command line is wrong.

@@ -2,7 +2,9 @@
 //! with the exit code that the outcome has. It decides nothing about a fleet.
 //!
 //! `commands` are the verbs, `output` what they show, `client` and `config` the way to a controller, `dev` the fleet on
-//! one machine, `service_file` the reading of `fleet.yaml`, `balancer` and `load` what a development fleet needs beside.
+//! one machine, `service_file` the reading of `fleet.yaml`, `wishes` what flags and that file both say, `simulate` stories
+//! of deployments without a fleet, `balancer` and `load` what a development fleet needs beside, `test_run` the tests of
+//! gates.
 
 pub mod balancer;
 pub mod client;
@@ -13,3 +15,6 @@ pub mod failure;
 pub mod load;
 pub mod output;
 pub mod service_file;
+pub mod simulate;
+pub mod test_run;
+pub mod wishes;

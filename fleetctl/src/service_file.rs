@@ -8,6 +8,7 @@ mod command;
 mod error;
 mod keys;
 mod read;
+mod rollout;
 mod scalar;
 mod sources;
 mod version;
@@ -18,11 +19,15 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use fleet::deployment::{Budget, OnFailure};
+use fleet::capacity::{MinHealthy, Parallel};
+use fleet::deployment::{Budget, Host, OnFailure};
 use fleet::release::{Descriptor, Grade, Probe, Run};
 use fleet::segments::Segments;
+use fleet::sequence::Sequence;
 use fleet::{Millis, ServiceName};
 use fleet_bundle::Packed;
+
+use crate::wishes::{ConfirmWithin, MigrationPlace};
 
 pub use error::ServiceFileError;
 pub use version::VersionSource;
@@ -86,17 +91,54 @@ pub enum Placement {
     Into,
 }
 
-/// `deploy:` of the service file: what a flag of `fleetctl deploy` overrides. `None` leaves it to the command.
+/// `deploy:` and `hooks.migrate` of the service file: what a flag of `fleetctl deploy` overrides. `None` leaves it to the
+/// command.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DeployDefaults {
     /// How the fleet is cut.
     pub segments: Option<Segments>,
+    /// Who goes first.
+    pub order: Option<Sequence>,
+    /// How many nodes of a segment move at once.
+    pub parallel: Option<Parallel>,
+    /// How many nodes must serve at any time.
+    pub min_healthy: Option<MinHealthy>,
     /// How long a segment must stay healthy.
     pub bake: Option<Millis>,
     /// How many nodes may fail.
     pub max_failures: Option<Budget>,
     /// What happens when more do.
     pub on_failure: Option<OnFailure>,
+    /// After these segments, from 1, it waits to be promoted.
+    pub pause_after: Vec<u32>,
+    /// What is asked after each segment.
+    pub test: Option<FileTest>,
+    /// How long an agent waits to be confirmed.
+    pub confirm: Option<ConfirmWithin>,
+    /// What is run once per deployment.
+    pub migrate: Option<FileMigration>,
+}
+
+/// `deploy.test`: a command that answers after each segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileTest {
+    /// The command line, for a shell in the directory of the file.
+    pub run: String,
+    /// Where it runs.
+    pub from: Host,
+    /// How long an answer is waited for; None: as long as the controller does.
+    pub timeout: Option<Millis>,
+}
+
+/// `hooks.migrate`: a command that one node runs, once per deployment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileMigration {
+    /// The command line, in the new release's directory.
+    pub run: String,
+    /// How long it may take; None: as long as the controller lets it.
+    pub timeout: Option<Millis>,
+    /// When.
+    pub place: MigrationPlace,
 }
 
 /// Reads and checks a service file, or `fleet.yaml` of a directory.

@@ -106,9 +106,17 @@ health:
 proof: {minimum_grade: context}
 deploy:
   segments: [1, "25%", 100%]
+  order: spread:az
+  parallel: 5
+  min_healthy: "75%"
   bake: 60s
   max_failures: "10%"
-  on_failure: stop
+  on_failure: pause
+  pause_after: [1, 2]
+  test: {run: tests/smoke.sh --fast, from: controller, timeout: 2m}
+  confirm: 45s
+hooks:
+  migrate: [{run: bin/shop migrate, once: true, timeout: 10m, place: "after:1"}]
 "#;
     let file = service_file::parse(Path::new("fleet.yaml"), text).unwrap();
     assert_eq!(file.description.as_deref(), Some("Web shop.\nTwo lines.\n"));
@@ -141,8 +149,50 @@ deploy:
     assert_eq!(file.deploy.segments, Some("1,25%,100%".parse().unwrap()));
     assert_eq!(
         (file.deploy.bake, file.deploy.max_failures, file.deploy.on_failure),
-        (Some(Millis::from_secs(60)), Some(Budget::Percent(10)), Some(OnFailure::Stop))
+        (Some(Millis::from_secs(60)), Some(Budget::Percent(10)), Some(OnFailure::Pause))
     );
+    let deploy = &file.deploy;
+    assert_eq!(deploy.order.as_ref().map(ToString::to_string).as_deref(), Some("spread:az"));
+    assert_eq!((deploy.parallel, deploy.min_healthy), ("5".parse().ok(), "75%".parse().ok()));
+    assert_eq!((&deploy.pause_after[..], deploy.confirm), (&[1, 2][..], "45s".parse().ok()));
+    let test = deploy.test.as_ref().unwrap();
+    assert_eq!((test.run.as_str(), test.from.as_str()), ("tests/smoke.sh --fast", "controller"));
+    assert_eq!(test.timeout, Some(Millis::from_secs(120)));
+    let migrate = deploy.migrate.as_ref().unwrap();
+    assert_eq!((migrate.run.as_str(), migrate.place), ("bin/shop migrate", "after:1".parse().unwrap()));
+    assert_eq!(migrate.timeout, Some(Millis::from_secs(600)));
+}
+
+/// In a list a number is a size, as in Ansible's `serial`; alone it is a number of parts.
+#[test]
+fn a_list_of_segments_means_sizes() {
+    for (written, cut) in [
+        ("3", &[3, 3, 2][..]),
+        ("[3]", &[3, 3, 2]),
+        ("[5]", &[5, 3]),
+        ("[-1]", &[8]),
+        ("[1, -1]", &[1, 7]),
+        ("[1, 25%, rest]", &[1, 2, 5]),
+        ("\"1,25%,100%\"", &[1, 2, 5]),
+        ("growing", &[1, 2, 4, 1]),
+    ] {
+        let text = format!(
+            "apiVersion: fleet/v1\nservice: hello\nfiles: [{{source: a, destination: a}}]\nrun: ./a\ndeploy: {{segments: {written}}}\n"
+        );
+        let file = service_file::parse(Path::new("fleet.yaml"), &text).unwrap();
+        assert_eq!(file.deploy.segments.unwrap().cut(8), cut, "{written}");
+    }
+}
+
+/// One number, one text and one kind of place are enough for most.
+#[test]
+fn short_forms_of_pauses_tests_and_migrations() {
+    let text = "apiVersion: fleet/v1\nservice: hello\nfiles: [{source: a, destination: a}]\nrun: ./a\ndeploy: {pause_after: 1, test: tests/smoke.sh, confirm: off}\nhooks: {migrate: [{run: ./a migrate, once: true}]}\n";
+    let deploy = service_file::parse(Path::new("fleet.yaml"), text).unwrap().deploy;
+    assert_eq!((&deploy.pause_after[..], deploy.confirm), (&[1][..], "off".parse().ok()));
+    let test = deploy.test.unwrap();
+    assert_eq!((test.run.as_str(), test.from.as_str(), test.timeout), ("tests/smoke.sh", "operator", None));
+    assert_eq!(deploy.migrate.unwrap().place, "before:1".parse().unwrap());
 }
 
 /// An application's directory with a service file that ships `files` (YAML flow items).

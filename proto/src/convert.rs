@@ -2,8 +2,8 @@
 //! field and the reason; nothing is guessed.
 
 use fleet::evidence::{
-    Attestation, DeviationKind, FileDeviation, Health, LinkState, Mapped, Parentage, Place, Process, Progress,
-    ServiceEvidence, Started,
+    Attestation, Confirmation, DeviationKind, FileDeviation, Health, LinkState, Mapped, Parentage, Place, Process,
+    Progress, ServiceEvidence, Started,
 };
 use fleet::{Generation, Hold, Millis, Order};
 
@@ -51,7 +51,7 @@ where
 }
 
 /// Free text is shown to people: control characters go, and length is bounded.
-fn text(text: String) -> String {
+pub(crate) fn text(text: String) -> String {
     if text.len() <= LONGEST_TEXT && !text.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
         return text;
     }
@@ -95,6 +95,7 @@ impl From<Order> for v1::Order {
             service: order.service.into(),
             generation: order.generation.0,
             hold: Some(hold),
+            confirm_ms: order.confirm.0,
         }
     }
 }
@@ -115,6 +116,7 @@ impl TryFrom<v1::Order> for Order {
             service: parse("service", &order.service)?,
             generation: Generation(order.generation),
             hold,
+            confirm: Millis(order.confirm_ms.min(fleet::time::LONGEST.0)),
         })
     }
 }
@@ -126,6 +128,8 @@ impl From<Attestation> for v1::Attestation {
             nonce: a.nonce.into(),
             boot_id: a.boot_id,
             services: a.services.into_iter().map(Into::into).collect(),
+            disk_free: a.disk_free,
+            migrations: a.migrations.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -138,6 +142,8 @@ impl TryFrom<v1::Attestation> for Attestation {
             nonce: parse("nonce", &a.nonce)?,
             boot_id: text(a.boot_id),
             services: all("services", a.services, TryInto::try_into)?,
+            disk_free: a.disk_free,
+            migrations: all("migrations", a.migrations, TryInto::try_into)?,
         })
     }
 }
@@ -166,6 +172,7 @@ impl From<ServiceEvidence> for v1::ServiceEvidence {
             compared: s.compared.map(Into::into),
             processes: s.processes.into_iter().map(Into::into).collect(),
             health: Some(health),
+            unconfirmed: s.confirmation == Confirmation::Awaited,
         }
     }
 }
@@ -195,6 +202,7 @@ impl TryFrom<v1::ServiceEvidence> for ServiceEvidence {
             compared: parse_optional("compared", s.compared.as_ref())?,
             processes: all("processes", s.processes, TryInto::try_into)?,
             health,
+            confirmation: if s.unconfirmed { Confirmation::Awaited } else { Confirmation::Given },
         })
     }
 }
@@ -360,11 +368,14 @@ mod tests {
             compared: Some(Digest([3; 32])),
             processes: vec![process.clone()],
             health,
+            confirmation: Confirmation::Awaited,
         };
         let attestation = Attestation {
             node: "n1".parse().unwrap(),
             nonce: fleet::Nonce::from_random(5),
             boot_id: "b".into(),
+            disk_free: Some(7),
+            migrations: Vec::new(),
             services: vec![
                 evidence(Progress::Held, Health::Healthy),
                 evidence(Progress::Working { step: "fetch".into(), detail: "1 of 2".into() }, Health::Unknown),
@@ -384,15 +395,27 @@ mod tests {
             Hold::Nothing,
             Hold::Release { release: "r-aaaaaaaaaaaa".parse().unwrap(), bundle: Digest([2; 32]), size: 9 },
         ] {
-            let order =
-                Order { node: "n1".parse().unwrap(), service: "web".parse().unwrap(), generation: Generation(3), hold };
+            let order = Order {
+                node: "n1".parse().unwrap(),
+                service: "web".parse().unwrap(),
+                generation: Generation(3),
+                hold,
+                confirm: Millis(4),
+            };
             assert_eq!(Order::try_from(v1::Order::from(order.clone())).unwrap(), order);
             let mut wrong = v1::Order::from(order);
             wrong.service = "../etc".into();
             assert!(matches!(Order::try_from(wrong), Err(ConvertError::Invalid { field: "service", .. })));
         }
         assert!(
-            Order::try_from(v1::Order { node: "n".into(), service: "s".into(), generation: 1, hold: None }).is_err()
+            Order::try_from(v1::Order {
+                node: "n".into(),
+                service: "s".into(),
+                generation: 1,
+                hold: None,
+                confirm_ms: 0
+            })
+            .is_err()
         );
     }
 

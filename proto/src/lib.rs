@@ -2,6 +2,7 @@
 //! `fleet`. Messages are parsed once, here; whoever receives them works with values that are already valid.
 
 pub mod convert;
+pub mod rollout;
 
 /// Generated from `fleet/v1/*.proto`.
 #[allow(missing_docs, clippy::all, clippy::unwrap_used)]

@@ -24,6 +24,19 @@ pub(crate) struct Start {
     log: PathBuf,
 }
 
+impl Start {
+    /// The same start in another folder.
+    pub(crate) fn moved(&self, from: &Path, to: &Path) -> Start {
+        let (from, to) = (from.to_string_lossy(), to.to_string_lossy());
+        let moved = |word: &String| word.replace(&*from, &to);
+        Start {
+            arguments: self.arguments.iter().map(moved).collect(),
+            log: PathBuf::from(moved(&self.log.to_string_lossy().into_owned())),
+            ..self.clone()
+        }
+    }
+}
+
 impl Fleet {
     /// The controller starts again on another database.
     pub(crate) fn use_store(&self, store: Store) {

@@ -4,7 +4,8 @@
 //! codes, documents, HTTP answers, `/proc`, files). What a fleet must show is said by the stories in `tests/`.
 //!
 //! Environment: `FLEET_TESTS_NO_BUILD=1` uses the binaries that are there, `FLEET_TESTS_KEEP=1` leaves the folders of
-//! failed fleets, `FLEET_TESTS_SLACK=3` stretches the promised times on a slow machine.
+//! failed fleets, `FLEET_TESTS_SLACK=3` stretches the promised times on a slow machine, `FLEET_TESTS_STORY=locks` plays
+//! only such of the stories that share a fleet.
 
 // A rig that cannot do its work must stop the test: every failure here is a panic with its reason.
 #![allow(clippy::unwrap_used)]
@@ -14,10 +15,14 @@ mod asking;
 mod breaking;
 pub mod disk;
 pub mod fleet;
+mod joining;
 pub mod output;
 pub mod ports;
 pub mod process;
+pub mod proxy;
 pub mod releases;
+mod rollout;
+pub mod stage;
 pub mod strays;
 pub mod stream;
 pub mod wait;
@@ -28,5 +33,7 @@ pub mod workspace;
 pub use fleet::{Fleet, Options, Store};
 pub use output::Output;
 pub use process::Proc;
+pub use proxy::Proxy;
+pub use stage::{Made, Stage, Story};
 pub use wait::{PROMISE, promised, until};
 pub use witness::Witness;

@@ -60,7 +60,10 @@ fn ports_that_are_taken() {
     let text = output.clone().never_says("converged").says("n2").all().to_lowercase();
     assert!(text.contains("in use") || text.contains("98"), "the reason is there: {output}");
     drop(foreign);
-    fleet.deploy(&fleet.release("hello-v1", "1.0.0"), &["--segments", "2"]).expect(0);
+    // The release is not to blame, and whoever knows it says so.
+    let again = fleet.release("hello-v1", "1.0.0");
+    fleet.deploy(&again, &["--segments", "2"]).expect(1).says("was rolled back by").says("--again");
+    fleet.deploy(&again, &["--segments", "2", "--again"]).expect(0);
 }
 
 #[test]
@@ -76,10 +79,15 @@ fn a_full_disk_on_one_node() {
     };
     fleet.bring_up().expect(0);
     fleet.deploy(&Workspace::built().example("hello"), &["--segments", "1"]).expect(0);
-    let ballast = small.fill(512);
     let witness = Witness::on(fleet.port("n2"));
     until("n2 answers", || (witness.count("1.0.0") > 5).then_some(()));
-    let output = fleet.deploy(&Workspace::built().example("hello-2"), &["--segments", "2"]);
+    // It fills up after the plan was made and before n2 is ordered.
+    let next = Workspace::built().example("hello-2");
+    let mut stream = fleet.deploy_stream(&next, &["--segments", "2", "--pause-after", "1"]);
+    let halted = std::iter::from_fn(|| stream.fact()).find(|fact| fact["fact"] == "halted").unwrap();
+    let ballast = small.fill(512);
+    fleet.ctl(["promote", halted["deployment"].as_str().unwrap()]).expect(0);
+    let output = stream.finish();
     assert!(matches!(output.code, 3 | 4), "{output}");
     let text = output.clone().never_says("converged").says("n2").all().to_lowercase();
     assert!(text.contains("space") || text.contains("full"), "the reason is there: {output}");
@@ -89,8 +97,14 @@ fn a_full_disk_on_one_node() {
     assert!(seen.iter().all(|sighting| sighting.version() == Some("1.0.0")), "the old version, without a gap");
     assert_eq!(get(fleet.port("n2"), "/").unwrap().version.as_deref(), Some("1.0.0"));
 
+    // A plan knows of it now, and nothing is begun.
+    let again = ["--segments", "2", "--again"];
+    until("the full disk stands in the way", || {
+        let output = fleet.deploy(&next, &again);
+        (output.code == 1 && output.all().contains("n2") && output.all().contains("free where")).then_some(())
+    });
     fs::remove_file(ballast).unwrap();
-    fleet.deploy(&Workspace::built().example("hello-2"), &["--segments", "2"]).expect(0);
+    until("there is room again", || (fleet.deploy(&next, &again).code == 0).then_some(()));
     fleet.until_verified();
     stop_all(&fleet);
 }

@@ -12,7 +12,8 @@ use fleet::manifest::{EntryKind, Manifest};
 use fleet::{Digest, Millis, ReleaseId, ServiceName};
 
 use super::{
-    Launch, Listener, Look, MOST_DEVIATIONS, Observer, ProcessError, Running, Seen, ServicePlace, Stopped, Supervisor,
+    Errand, ErrandEnd, Launch, Listener, Look, MOST_DEVIATIONS, Observer, ProcessError, Running, Seen, SeenErrand,
+    ServicePlace, Stopped, Supervisor,
 };
 
 /// Clock ticks per second of this host; Linux's figure.
@@ -72,6 +73,13 @@ pub enum Deed {
     Stop {
         /// The service.
         service: ServiceName,
+    },
+    /// Something was run once beside the service.
+    Errand {
+        /// The service.
+        service: ServiceName,
+        /// Its command line.
+        command: String,
     },
 }
 
@@ -280,6 +288,16 @@ impl Supervisor for FakeHost {
         });
         self.changed.send_replace(());
         Ok(stopped)
+    }
+
+    async fn run_errand(&self, errand: &Errand) -> Result<ErrandEnd, ProcessError> {
+        let (service, command) = (errand.place.service.clone(), errand.command.clone());
+        self.lock().deeds.push(Deed::Errand { service, command });
+        Ok(ErrandEnd::Succeeded)
+    }
+
+    fn errands(&self) -> Vec<SeenErrand> {
+        Vec::new()
     }
 }
 

@@ -3,6 +3,7 @@
 //! When to start, stop or look is decided elsewhere.
 
 mod digests;
+mod errand;
 mod files;
 mod identity;
 mod lineage;

@@ -7,11 +7,12 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use fleet::evidence::Progress;
+use fleet::evidence::{Confirmation, Progress};
 use fleet::manifest::{Entry, EntryKind, Manifest};
 use fleet::release::{Descriptor, Grade, Probe, Run};
 use fleet::{Digest, Generation, Hold, Millis, Order, ReleaseId, ServiceName};
 use fleet_agent::config::Config;
+use fleet_agent::confirm::{Confirmer, Question, Reply};
 use fleet_agent::environment::Rights;
 use fleet_agent::failpoint::{FailPoints, Interrupted};
 use fleet_agent::fetch::{Chunks, Source, SourceError};
@@ -113,11 +114,60 @@ impl Source for Shelf {
     }
 }
 
+/// What the controller answers when it is asked to confirm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Says {
+    /// What it is asked.
+    #[default]
+    Confirmed,
+    /// That it has seen no proof yet.
+    NotYet,
+    /// That it confirms, with the nonce of another question.
+    Stale,
+    /// Nothing: it cannot be reached.
+    Nothing,
+}
+
+/// The controller's word.
+#[derive(Debug, Clone, Default)]
+pub struct Word {
+    says: Arc<Mutex<Says>>,
+    asked: Arc<Mutex<Vec<Question>>>,
+}
+
+impl Word {
+    pub fn says(&self, what: Says) {
+        *self.says.lock().unwrap() = what;
+    }
+    pub fn asked(&self) -> Vec<Question> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+#[tonic::async_trait]
+impl Confirmer for Word {
+    async fn ask(&self, question: &Question) -> Result<Reply, String> {
+        self.asked.lock().unwrap().push(question.clone());
+        let reply =
+            |nonce: &str, confirmed| Reply { nonce: nonce.to_owned(), confirmed, reason: "no proof yet".into() };
+        match *self.says.lock().unwrap() {
+            Says::Confirmed => Ok(reply(question.nonce.as_str(), true)),
+            Says::NotYet => Ok(reply(question.nonce.as_str(), false)),
+            Says::Stale => Ok(reply(fleet::Nonce::from_random(1).as_str(), true)),
+            Says::Nothing => Err("connection refused".into()),
+        }
+    }
+}
+
+/// A bound against hanging, far above what anything takes by the clock of these tests.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(600);
+
 /// One node with one service.
 pub struct World {
     pub dir: tempfile::TempDir,
     pub host: FakeHost,
     pub shelf: Shelf,
+    pub word: Word,
     pub service: ServiceName,
     /// More lines of agent.toml.
     pub more: String,
@@ -138,6 +188,7 @@ impl World {
             dir,
             host: FakeHost::new(),
             shelf: Shelf::default(),
+            word: Word::default(),
             service: "web".parse().unwrap(),
             more: String::new(),
         }
@@ -158,6 +209,8 @@ impl World {
             supervisor: Arc::new(self.host.clone()),
             observer: Arc::new(self.host.clone()),
             source: Arc::new(self.shelf.clone()),
+            confirmer: Arc::new(self.word.clone()),
+            yard: Arc::default(),
             balancer: config.balancer.as_ref().map(fleet_agent::balancer::Haproxy::new),
             layout: Layout::new(&config.state_dir),
             config: Arc::new(config),
@@ -172,6 +225,7 @@ impl World {
             service: self.service.clone(),
             generation: Generation(generation),
             hold: hold.clone(),
+            confirm: Millis(0),
         }
     }
 
@@ -184,6 +238,12 @@ impl World {
     pub fn wish(&self, generation: u64, hold: &Hold) -> Wish {
         let order = self.order(generation, hold);
         Wish { permit: Some(self.permit(&order)), order, contact: Contact::Made, agent: AgentState::Working }
+    }
+
+    /// The same, undone unless it is confirmed within half a minute.
+    pub fn wish_to_confirm(&self, generation: u64, hold: &Hold) -> Wish {
+        let order = Order { confirm: Millis(30_000), ..self.order(generation, hold) };
+        Wish { permit: Some(self.permit(&order)), order, ..self.wish(generation, hold) }
     }
 
     /// The same wish before the controller has said anything.
@@ -222,16 +282,18 @@ impl World {
 }
 
 impl Working {
-    /// Waits until the order of this generation is held or has failed; None if the agent was ended before.
+    /// Waits until the order of this generation is held for good or has failed; None if the agent was ended before.
     pub async fn end(&mut self, generation: u64) -> Option<Progress> {
         let mut status = self.status.clone();
         let ended = status.wait_for(|status| {
             status.generation == Generation(generation)
+                && status.confirmation == Confirmation::Given
                 && matches!(status.progress, Progress::Held | Progress::Failed { .. })
         });
         tokio::select! {
             biased;
             status = ended => status.ok().map(|status| status.progress.clone()),
+            () = tokio::time::sleep(PATIENCE) => panic!("order {generation} does not end: {:?}", self.status.borrow().progress),
             result = &mut self.work => {
                 assert_eq!(result.unwrap(), Err(Interrupted));
                 None
@@ -240,7 +302,9 @@ impl Working {
     }
 
     pub async fn until(&self, what: impl FnMut(&Status) -> bool) -> Status {
-        self.status.clone().wait_for(what).await.unwrap().clone()
+        let mut status = self.status.clone();
+        let waiting = tokio::time::timeout(PATIENCE, status.wait_for(what));
+        waiting.await.expect("nothing happened for ten minutes").unwrap().clone()
     }
 
     /// Ends the agent as a fail point would: nothing is told to it.

@@ -13,7 +13,8 @@ use serde_json::Value;
 use crate::error::{Error, PatternError};
 use crate::export::without_internal;
 use crate::model::{ALL, Model, Vars};
-use crate::pattern::{Selection, select};
+use crate::pattern::HostPattern;
+use crate::pattern::selection::Selection;
 use crate::source::Source;
 use crate::vars_files::VarsFiles;
 
@@ -105,8 +106,8 @@ impl Inventory {
         Some(without_internal(vars))
     }
 
-    /// Hosts a `--limit` pattern names, in the pattern's order; parts that match nothing are passed over, as in
-    /// Ansible. Use [`Inventory::selection`] to see them.
+    /// Hosts a pattern names, in the pattern's order; parts that match nothing are passed over, as in Ansible. Use
+    /// [`Inventory::selection`] to see them.
     ///
     /// # Errors
     /// If the pattern cannot be understood, or a subscript is beyond its group.
@@ -114,13 +115,13 @@ impl Inventory {
         self.selection(pattern).map(|selection| selection.hosts)
     }
 
-    /// Like [`Inventory::select`], with the parts of the pattern that matched nothing: likely slips of the pen, and
-    /// dangerous ones behind a `!`.
+    /// Like [`Inventory::select`], with what deserves a look: parts of the pattern that matched nothing are likely slips
+    /// of the pen, and dangerous ones behind a `!`.
     ///
     /// # Errors
     /// As [`Inventory::select`].
     pub fn selection(&self, pattern: &str) -> Result<Selection<'_>, PatternError> {
-        select(&self.model, pattern)
+        pattern.parse::<HostPattern>()?.select(self)
     }
 
     /// What Ansible would have warned of while reading, one line each, with its place where it has one.

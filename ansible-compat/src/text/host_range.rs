@@ -17,16 +17,16 @@ const LETTERS: &str = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
 /// The names a host pattern stands for, and the port behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct HostPattern {
+pub(crate) struct WrittenHost {
     pub(crate) names: Vec<String>,
     pub(crate) port: Option<u64>,
 }
 
 /// Expands a host as written in an INI or YAML inventory.
-pub(crate) fn expand(written: &str) -> Result<HostPattern, Fault> {
+pub(crate) fn expand(written: &str) -> Result<WrittenHost, Fault> {
     let (base, port) = address(written)?.unwrap_or((written, None));
     if !base.contains('[') {
-        return Ok(HostPattern { names: vec![base.to_owned()], port });
+        return Ok(WrittenHost { names: vec![base.to_owned()], port });
     }
     if base.matches('[').count() > MAX_RANGES {
         return Err(Fault::too_large("the number of ranges in one host name", MAX_RANGES as u64, "split the line"));
@@ -39,7 +39,7 @@ pub(crate) fn expand(written: &str) -> Result<HostPattern, Fault> {
         }
         names = wider;
     }
-    Ok(HostPattern { names, port })
+    Ok(WrittenHost { names, port })
 }
 
 /// Splits a valid host address from its port. Absent when the text is no address (then it is all name).
@@ -170,12 +170,26 @@ fn ipv6_group(text: &str) -> Option<usize> {
     (digits > 0).then_some(digits)
 }
 
-/// `0:0:0:0:0:0:1.2.3.4` and `0:0:0:0:0:ffff:1.2.3.4`.
+/// `0:0:0:0:0:0:1.2.3.4`, with anything behind it, and `0:0:0:0:0:ffff:1.2.3.4`, the only form anchored at its end.
 fn is_embedded_ipv4(text: &str) -> bool {
-    let Some((front, v4)) = text.rsplit_once(':') else { return false };
-    let front_fits = front == "0:0:0:0:0:0" || front.eq_ignore_ascii_case("0:0:0:0:0:ffff");
-    let parts: Vec<&str> = v4.split('.').collect();
-    front_fits && parts.len() == 4 && parts.iter().all(|part| ipv6_group(part) == Some(part.len()))
+    let Some((zeros, rest)) = text.split_at_checked("0:0:0:0:0:".len()) else { return false };
+    if zeros != "0:0:0:0:0:" {
+        return false;
+    }
+    match rest.split_once(':') {
+        Some(("0", v4)) => ipv4_length(v4).is_some(),
+        Some((ffff, v4)) if ffff.eq_ignore_ascii_case("ffff") => ipv4_length(v4) == Some(v4.len()),
+        _ => false,
+    }
+}
+
+/// The length of four groups with dots between them.
+fn ipv4_length(text: &str) -> Option<usize> {
+    let mut length = ipv6_group(text)?;
+    for _ in 0..3 {
+        length += 1 + ipv6_group(text[length..].strip_prefix('.')?)?;
+    }
+    Some(length)
 }
 
 /// Expands the first range of `name` into `out`; a name without one is passed on.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fleet::{Digest, NodeName, Timestamp};
 use fleet_certs::{Authority, JoinToken, Peer, Role, TokenGrant};
-use fleet_proto::{convert, v1};
+use fleet_proto::{convert, rollout, v1};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::Stream;
@@ -181,6 +181,43 @@ impl v1::operator_server::Operator for OperatorService {
     async fn abort_deployment(&self, request: Request<v1::AbortRequest>) -> Result<Response<v1::Deployment>, Status> {
         let actor = actor(&request);
         self.ask(|to| Ask::Abort(actor, request.into_inner(), to)).await
+    }
+
+    async fn tell_deployment(&self, request: Request<v1::TellRequest>) -> Result<Response<v1::Deployment>, Status> {
+        let actor = actor(&request);
+        self.ask(|to| Ask::Tell(actor, request.into_inner(), to)).await
+    }
+
+    async fn answer_gate(&self, request: Request<v1::AnswerGateRequest>) -> Result<Response<v1::Deployment>, Status> {
+        let actor = actor(&request);
+        let request = request.into_inner();
+        let input = |what: String| status(Refusal::input(what, "use a fleetctl of this controller's version"));
+        let verdict = rollout::verdict(&request.verdict, request.detail).map_err(|e| input(e.to_string()))?;
+        let asking = request.asking.ok_or_else(|| input("the answer names no asking".into()))?;
+        self.ask(|to| Ask::AnswerGate(actor, request.deployment, asking.into(), verdict, to)).await
+    }
+
+    async fn list_plans(&self, request: Request<v1::ListPlansRequest>) -> Result<Response<v1::ListPlansReply>, Status> {
+        let plans = self.ask(|to| Ask::ListPlans(request.into_inner().service, to)).await?.into_inner();
+        Ok(Response::new(v1::ListPlansReply { plans }))
+    }
+
+    async fn hold_lock(&self, request: Request<v1::HoldLockRequest>) -> Result<Response<v1::Lock>, Status> {
+        let actor = actor(&request);
+        self.ask(|to| Ask::HoldLock(actor, request.into_inner(), to)).await
+    }
+
+    async fn release_lock(&self, request: Request<v1::ReleaseLockRequest>) -> Result<Response<v1::Lock>, Status> {
+        let actor = actor(&request);
+        self.ask(|to| Ask::ReleaseLock(actor, request.into_inner().service, to)).await
+    }
+
+    async fn list_locks(
+        &self,
+        _request: Request<v1::ListLocksRequest>,
+    ) -> Result<Response<v1::ListLocksReply>, Status> {
+        let locks = self.ask(Ask::ListLocks).await?.into_inner();
+        Ok(Response::new(v1::ListLocksReply { locks }))
     }
 
     async fn get_deployment(

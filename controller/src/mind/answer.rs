@@ -32,7 +32,7 @@ impl State {
                 self.reply(to, Ok(left));
             }
             Ask::Plan(actor, request, to) => {
-                let answer = self.plan_view(&actor, &request, Kind::Rollout, now);
+                let answer = self.plan_deployment(&actor, &request, Kind::Rollout, now);
                 self.reply(to, answer);
             }
             Ask::Start(actor, request, to) => {
@@ -43,7 +43,7 @@ impl State {
             Ask::PlanRollback(actor, request, to) => {
                 let answer = self
                     .rollback_request(request)
-                    .and_then(|request| self.plan_view(&actor, &request, Kind::Rollback, now));
+                    .and_then(|request| self.plan_deployment(&actor, &request, Kind::Rollback, now));
                 self.reply(to, answer);
             }
             Ask::StartRollback(actor, request, to) => {
@@ -56,6 +56,35 @@ impl State {
             Ask::Abort(actor, request, to) => {
                 let answer = self.abort(&actor, &request, now).and_then(|id| self.deployment_view(&id, now));
                 self.reply(to, answer);
+            }
+            Ask::Tell(actor, request, to) => {
+                let answer = self.tell(&actor, request, now).and_then(|id| self.deployment_view(&id, now));
+                self.reply(to, answer);
+            }
+            Ask::AnswerGate(actor, name, asking, verdict, to) => {
+                let answer = self.answer_gate(&actor, &name, asking, verdict, now);
+                let answer = answer.and_then(|id| self.deployment_view(&id, now));
+                self.reply(to, answer);
+            }
+            Ask::ListPlans(service, to) => {
+                let plans = self.list_plans(&service, now);
+                self.reply(to, Ok(plans));
+            }
+            Ask::HoldLock(actor, request, to) => {
+                let answer = self.hold_lock(&actor, &request, now);
+                self.reply(to, answer);
+            }
+            Ask::ReleaseLock(actor, service, to) => {
+                let answer = self.release_lock(&actor, &service, now);
+                self.reply(to, answer);
+            }
+            Ask::ListLocks(to) => {
+                let locks = self.list_locks(now);
+                self.reply(to, Ok(locks));
+            }
+            Ask::Confirm(node, service, generation, to) => {
+                let answer = self.confirm(&node, &service, generation);
+                self.reply(to, Ok(answer));
             }
             Ask::GetDeployment(name, from, to) => {
                 let answer = self.get_deployment(&name, from, now);

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use fleet::deployment::{Asking, Verdict};
 use fleet::outcome::exit;
 use fleet::release::Descriptor;
-use fleet::{DeploymentId, Digest, Millis, NodeName, Timestamp};
+use fleet::{DeploymentId, Digest, Generation, Millis, NodeName, ServiceName, Timestamp};
 use fleet_certs::{Issued, Role, TokenRecord};
 use fleet_proto::v1;
 use tokio::sync::oneshot;
@@ -38,6 +39,20 @@ pub enum Ask {
     StartRollback(Actor, v1::RollbackRequest, Reply<v1::Deployment>),
     /// End one.
     Abort(Actor, v1::AbortRequest, Reply<v1::Deployment>),
+    /// Pause, resume, promote, waive.
+    Tell(Actor, v1::TellRequest, Reply<v1::Deployment>),
+    /// An answer to a gate, and who gives it.
+    AnswerGate(Actor, String, Asking, Verdict, Reply<v1::Deployment>),
+    /// The plans that were kept, of one service if named.
+    ListPlans(String, Reply<Vec<v1::Plan>>),
+    /// Keep deployments of a service away.
+    HoldLock(Actor, v1::HoldLockRequest, Reply<v1::Lock>),
+    /// No longer.
+    ReleaseLock(Actor, String, Reply<v1::Lock>),
+    /// Who keeps deployments away.
+    ListLocks(Reply<Vec<v1::Lock>>),
+    /// Whether a node has proven that it holds an order; if not, why.
+    Confirm(NodeName, ServiceName, Generation, Reply<Result<(), String>>),
     /// One deployment by id or prefix, with its facts from an index on.
     GetDeployment(String, u64, Reply<(v1::Deployment, Vec<v1::Fact>)>),
     /// The newest deployments, of one service if named.
@@ -157,6 +172,9 @@ pub(super) fn find_by_prefix<'a>(
     ids: impl Iterator<Item = &'a DeploymentId>,
     name: &str,
 ) -> Result<DeploymentId, Refusal> {
+    if name.is_empty() {
+        return Err(Refusal::input("no deployment is named", "list them: fleetctl history"));
+    }
     let mut matches = ids.filter(|id| {
         id.as_str().starts_with(name) || id.as_str().strip_prefix("d-").is_some_and(|rest| rest.starts_with(name))
     });

@@ -4,7 +4,7 @@ use fleet::deployment::{Deployment, Fact, NodeState, Phase, SegmentState};
 use fleet::{DeploymentId, NodeName, Outcome, Timestamp};
 use fleet_proto::v1;
 
-use super::ask::{Refusal, find_by_prefix};
+use super::ask::Refusal;
 use super::state::State;
 
 /// How many deployments are listed when nothing is said, and at most.
@@ -21,7 +21,10 @@ impl State {
         from: u64,
         now: Timestamp,
     ) -> Result<(v1::Deployment, Vec<v1::Fact>), Refusal> {
-        let id = find_by_prefix(self.deployments.keys(), name)?;
+        let id = self.find_deployment(name)?;
+        if let Some(queued) = self.queue.get(&id) {
+            return Ok((self.show_queued(queued, now), Vec::new()));
+        }
         let facts = self.deployments[&id].facts.iter().enumerate();
         let facts = facts.skip(usize::try_from(from).unwrap_or(usize::MAX));
         let fact = |(index, fact): (usize, &Fact)| v1::Fact {
@@ -45,11 +48,17 @@ impl State {
             .filter(|(_, _, deployment)| service.is_empty() || deployment.spec().service.as_str() == service)
             .collect();
         found.sort_by_key(|(started_at, id, _)| std::cmp::Reverse((*started_at, *id)));
-        found.into_iter().take(limit as usize).map(|(_, id, deployment)| self.show(id, deployment, now)).collect()
+        let waiting = self.queue.values().filter(|queued| queued.ended.is_none());
+        let waiting = waiting.filter(|queued| service.is_empty() || queued.service.as_str() == service);
+        let shown = found.into_iter().map(|(_, id, deployment)| self.show(id, deployment, now));
+        waiting.map(|queued| self.show_queued(queued, now)).chain(shown).take(limit as usize).collect()
     }
 
     /// One deployment by its id.
     pub(super) fn deployment_view(&self, id: &DeploymentId, now: Timestamp) -> Result<v1::Deployment, Refusal> {
+        if let Some(queued) = self.queue.get(id) {
+            return Ok(self.show_queued(queued, now));
+        }
         let journaled = self.deployments.get(id);
         let journaled = journaled.ok_or_else(|| Refusal::unknown(format!("there is no deployment '{id}'"), LIST))?;
         Ok(self.show(id, &journaled.deployment, now))
@@ -58,13 +67,15 @@ impl State {
     /// One deployment, with every node of it.
     pub(super) fn show(&self, id: &DeploymentId, deployment: &Deployment, now: Timestamp) -> v1::Deployment {
         let spec = deployment.spec();
-        let (phase, segment) = phase_words(deployment.phase());
+        let (phase, segment) = phase_words(deployment);
         let finished_at = match deployment.phase() {
             Phase::Finished { at, .. } => Some(at.0),
             Phase::Planned
             | Phase::Rolling { .. }
             | Phase::Baking { .. }
             | Phase::Between { .. }
+            | Phase::Gating { .. }
+            | Phase::Migrating { .. }
             | Phase::TurningBack { .. }
             | Phase::RollingBack { .. }
             | Phase::Stopped
@@ -76,15 +87,26 @@ impl State {
         let outcome = deployment.outcome();
         let unproven = match outcome {
             Some(Outcome::Converged | Outcome::ConvergedWithWaivers | Outcome::RolledBack) | None => Vec::new(),
-            Some(Outcome::Unproven | Outcome::Aborted) => {
+            Some(Outcome::Unproven | Outcome::Aborted | Outcome::Superseded) => {
                 // A node that was never ordered keeps what it held: it is neither proven nor failed by this deployment.
                 let is_unproven = |name: &&NodeName| {
                     !matches!(
-                        deployment.nodes().get(*name),
-                        Some(NodeState::Verified { .. } | NodeState::Proven { .. } | NodeState::Pending)
+                        deployment.nodes().get(name),
+                        Some(
+                            NodeState::Verified { .. }
+                                | NodeState::Proven { .. }
+                                | NodeState::Pending
+                                | NodeState::Decommissioned { .. }
+                        )
                     )
                 };
-                spec.expected().filter(is_unproven).map(|name| self.deployment_node(deployment, name)).collect()
+                deployment
+                    .nodes()
+                    .iter()
+                    .map(|(name, _)| name)
+                    .filter(is_unproven)
+                    .map(|name| self.deployment_node(deployment, name))
+                    .collect()
             }
         };
         let mut previous: Vec<_> = spec.previous.values().filter_map(|previous| previous.version.as_ref()).collect();
@@ -114,6 +136,32 @@ impl State {
             max_failures: spec.max_failures.to_string(),
             bake_ms: spec.bake.0,
             on_failure: spec.on_failure.as_str().into(),
+            gate: gate_asked(deployment),
+            halted: deployment.halted().map(|halted| halted.halt.to_string()).unwrap_or_default(),
+            paused_by: deployment.paused().map(|paused| paused.by.clone()).unwrap_or_default(),
+            waivers: deployment
+                .nodes()
+                .iter()
+                .filter_map(|(node, _)| Some((node, deployment.nodes().waiver(node)?)))
+                .map(|(node, waiver)| v1::Waiver {
+                    node: node.to_string(),
+                    reason: waiver.reason.clone(),
+                    by: waiver.by.clone(),
+                    until_ms: waiver.until.0,
+                })
+                .collect(),
+            joined: deployment
+                .nodes()
+                .outside_segments()
+                .filter(|node| !spec.absent.contains(node))
+                .map(|node| self.deployment_node(deployment, node))
+                .collect(),
+            plan: spec.plan.as_ref().map(ToString::to_string).unwrap_or_default(),
+            supersedes: spec.supersedes.as_ref().map(ToString::to_string).unwrap_or_default(),
+            floor: u32::try_from(spec.floor).unwrap_or(u32::MAX),
+            serving: u32::try_from(deployment.nodes().serving()).unwrap_or(u32::MAX),
+            parallel: spec.parallel.to_string(),
+            limit: spec.limit.clone(),
         }
     }
 
@@ -129,6 +177,9 @@ impl State {
             Some(NodeState::NotRestored { since, reason }) => ("not-restored", reason.clone(), String::new(), *since),
             Some(NodeState::Verified { since, grade }) => ("verified", String::new(), grade.to_string(), *since),
             Some(NodeState::Unverified { since, reason }) => ("unverified", reason.clone(), String::new(), *since),
+            Some(NodeState::Decommissioned { since, reason }) => {
+                ("decommissioned", reason.clone(), String::new(), *since)
+            }
         };
         let holds = self.evidence(name, &deployment.spec().service).and_then(|evidence| evidence.current.as_ref());
         let holds = holds.map(|release| {
@@ -145,16 +196,34 @@ impl State {
     }
 }
 
-fn phase_words(phase: Phase) -> (&'static str, Option<usize>) {
-    match phase {
+/// What it does, in a word; that it waits for a person is said before anything else.
+fn phase_words(deployment: &Deployment) -> (&'static str, Option<usize>) {
+    let (word, segment) = match deployment.phase() {
         Phase::Planned => ("planned", None),
         Phase::Rolling { segment } => ("rolling", Some(segment)),
         Phase::Baking { segment, .. } | Phase::Between { segment } => ("baking", Some(segment)),
+        Phase::Gating { asking, .. } => ("gating", Some(asking.segment)),
+        Phase::Migrating { place, .. } => ("migrating", Some(place.segment())),
         Phase::TurningBack { segment } => ("rolling-back", segment),
         Phase::RollingBack { segment } => ("rolling-back", Some(segment)),
         Phase::Stopped | Phase::Verifying { .. } => ("verifying", None),
-        Phase::Finished { .. } => ("finished", None),
+        Phase::Finished { .. } => return ("finished", None),
+    };
+    match (deployment.paused(), deployment.halted()) {
+        (Some(_), _) => ("paused", segment),
+        (None, Some(_)) => ("halted", segment),
+        (None, None) => (word, segment),
     }
+}
+
+fn gate_asked(deployment: &Deployment) -> Option<v1::GateAsked> {
+    let Phase::Gating { asking, .. } = deployment.phase() else { return None };
+    let nodes = deployment.spec().segments.get(asking.segment).into_iter().flatten();
+    Some(v1::GateAsked {
+        asking: Some(asking.into()),
+        gate: deployment.spec().gates.get(asking.gate).cloned().map(Into::into),
+        nodes: nodes.map(ToString::to_string).collect(),
+    })
 }
 
 fn segment_view(deployment: &Deployment, nodes: Vec<v1::DeploymentNode>, state: SegmentState) -> v1::DeploymentSegment {

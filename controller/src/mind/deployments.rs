@@ -1,17 +1,14 @@
-//! Deployments: driven by what is observed, journaled before anything is said. What they want is raised into the book;
-//! which nodes and which release they are for is decided in `planning`.
+//! Deployments: driven by what is observed, journaled before anything is said. What they want is raised into the book.
+//! How one begins is in `beginning`, what people want of a running one in `commands`.
 
 use std::collections::BTreeSet;
 
-use fleet::deployment::{AbortMode, Deployment, Event, Fact, Kind};
+use fleet::deployment::{Event, Fact};
 use fleet::drift::{Comparison, Standing};
-use fleet::{DeploymentId, Generation, NodeName, Order, Outcome, ServiceName, Timestamp};
-use fleet_proto::v1;
+use fleet::{DeploymentId, NodeName, Order, Outcome, ServiceName, Timestamp};
 
-use super::ask::{Refusal, find_by_prefix};
 use super::state::{Journaled, State};
-use crate::random;
-use crate::records::{self, Change};
+use crate::records::Change;
 
 impl State {
     /// Takes up the deployments that were running when the controller stopped. Saying their orders again is free.
@@ -22,7 +19,9 @@ impl State {
                 tracing::info!(deployment = %id, phase = ?journaled.deployment.phase(), "taking up a running deployment");
                 journaled.deployment.resume(now);
             }
-            self.raise_orders(&id);
+            let orders = self.deployments.get(&id).map(|j| j.deployment.orders()).unwrap_or_default();
+            self.raise_all(orders);
+            self.ask_gate(&id, now);
             self.deployment_event(&id, &Event::Tick, now);
         }
     }
@@ -39,6 +38,7 @@ impl State {
         for id in due {
             self.deployment_event(&id, &Event::Tick, now);
         }
+        self.start_queued(now);
     }
 
     /// One turn of one deployment: handle, journal, raise what is desired.
@@ -49,30 +49,39 @@ impl State {
         if facts.is_empty() {
             return;
         }
+        let orders: Vec<Order> = facts.iter().flat_map(|fact| journaled.deployment.orders_by(fact)).collect();
         journaled.facts.extend(facts.iter().cloned());
-        let finished = facts.iter().any(|fact| matches!(fact, Fact::Finished { .. }));
-        let fresh_round =
-            facts.iter().any(|fact| matches!(fact, Fact::VerificationStarted { .. } | Fact::SegmentProven { .. }));
+        let has = |is: fn(&Fact) -> bool| facts.iter().any(is);
+        let finished = has(|fact| matches!(fact, Fact::Finished { .. }));
+        let fresh_round = has(|fact| matches!(fact, Fact::VerificationStarted { .. } | Fact::SegmentProven { .. }));
+        let asked = has(|fact| matches!(fact, Fact::GateStarted { .. }));
         for (index, fact) in (first..).zip(facts) {
             tracing::info!(deployment = %id, index, fact = fact.kind(), segment = fact.segment().map(|segment| segment + 1), node = fact.node().map(tracing::field::display), "{fact}");
+            if let Fact::MigrationStarted { node, .. } = &fact {
+                self.say_desired(node);
+            }
             self.save(Change::Fact { deployment: id.clone(), index, fact: Box::new(fact) });
         }
-        self.raise_orders(id);
+        self.raise_all(orders);
+        if asked {
+            self.ask_gate(id, now);
+        }
         if fresh_round {
             self.ask_everyone();
         }
         if finished {
+            self.active.remove(id);
             let nodes: Vec<_> = self.seen.keys().cloned().collect();
             for node in nodes {
                 self.welcome(&node);
             }
+            self.start_queued(now);
         }
     }
 
     /// Raises the book to what a deployment wants. An older generation never lowers it.
-    fn raise_orders(&mut self, id: &DeploymentId) {
-        let Some(journaled) = self.deployments.get(id) else { return };
-        for order in journaled.deployment.orders() {
+    fn raise_all(&mut self, orders: Vec<Order>) {
+        for order in orders {
             if self.order(&order.node, &order.service).is_none_or(|held| held.generation < order.generation) {
                 self.raise(order);
             }
@@ -95,7 +104,8 @@ impl State {
 
     /// A node that joined after the last deployment began is a node with a difference: it shall hold what that
     /// deployment proved everywhere else. What did not converge is given to nobody, and a node that was there and was
-    /// left out (`--limit`) stays out. While a deployment of the service runs a newcomer waits for its end.
+    /// left out (`--limit`) stays out; what was meant for some nodes only is given to no newcomer. While a deployment of
+    /// the service runs a newcomer waits for its end.
     pub(super) fn welcome(&mut self, node: &NodeName) {
         let services: BTreeSet<ServiceName> = self.orders().map(|order| order.service.clone()).collect();
         for service in services {
@@ -107,7 +117,7 @@ impl State {
                 .deployments
                 .values()
                 .map(|j| &j.deployment)
-                .filter(|deployment| deployment.spec().service == service);
+                .filter(|deployment| deployment.spec().service == service && deployment.spec().limit.is_empty());
             let Some(last) = of_service.max_by_key(|deployment| deployment.started_at()) else { continue };
             let converged = matches!(last.outcome(), Some(Outcome::Converged | Outcome::ConvergedWithWaivers));
             let joined_at =
@@ -130,67 +140,5 @@ impl State {
                 self.raise(order);
             }
         }
-    }
-
-    /// Starts a deployment, unless it is refused or one of its service is running.
-    pub(super) fn start(
-        &mut self,
-        actor: &str,
-        request: &v1::DeploymentRequest,
-        kind: Kind,
-        now: Timestamp,
-    ) -> Result<DeploymentId, Refusal> {
-        let (planned, plan) = self.plan(actor, request, kind, now)?;
-        if let Some(busy) = self.busy_with(&planned.service, now) {
-            return Err(busy);
-        }
-        let no_bits = |e: getrandom::Error| {
-            Refusal::precheck(
-                format!("the operating system gives no random bits: {e}"),
-                "look at the controller's host",
-            )
-        };
-        let id = loop {
-            let id = DeploymentId::from_random(random::bits().map_err(no_bits)? as u64);
-            if !self.deployments.contains_key(&id) {
-                break id;
-            }
-        };
-        // Two generations are used up: one forward, one back, so that going back always wins over a late "forward".
-        let generation = Generation(self.generation.0 + 1);
-        let spec = plan.into_spec(planned, id.clone(), generation);
-        let fact = Fact::Planned { at: now, spec: Box::new(spec) };
-        let Some(deployment) = Deployment::planned(&fact) else { return Err(Refusal::stopping()) };
-        let change = Change::Fact { deployment: id.clone(), index: 0, fact: Box::new(fact.clone()) };
-        if !records::fits(&change) {
-            return Err(Refusal::precheck(
-                format!("the plan for {} nodes is larger than the store takes at once", deployment.nodes().len()),
-                "deploy to a part of them at a time: --limit",
-            ));
-        }
-        tracing::info!(deployment = %id, actor, "{fact}");
-        self.generation = Generation(self.generation.0 + 2);
-        self.save(Change::Generation(self.generation));
-        self.save(change);
-        self.deployments.insert(id.clone(), Journaled { deployment, facts: vec![fact] });
-        self.deployment_event(&id, &Event::Tick, now);
-        Ok(id)
-    }
-
-    /// Ends a running deployment.
-    pub(super) fn abort(
-        &mut self,
-        by: &str,
-        request: &v1::AbortRequest,
-        now: Timestamp,
-    ) -> Result<DeploymentId, Refusal> {
-        let id = find_by_prefix(self.deployments.keys(), &request.deployment)?;
-        let outcome = self.deployments[&id].deployment.outcome();
-        if let Some(outcome) = outcome {
-            return Err(Refusal::precheck(format!("{id} is over: {outcome}"), "to go back, use: fleetctl rollback"));
-        }
-        let mode = if request.leave { AbortMode::Leave } else { AbortMode::RollBack };
-        self.deployment_event(&id, &Event::Abort { by: by.to_owned(), mode }, now);
-        Ok(id)
     }
 }

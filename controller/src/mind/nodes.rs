@@ -28,10 +28,11 @@ impl State {
     }
 
     /// What is left of the time in which agents come back after a start of the controller. Until then a node that has
-    /// not been seen is neither present nor absent, and nothing should be planned on it.
+    /// not been seen is neither present nor absent, and nothing should be planned on it. Contact alone is not enough: a
+    /// node that has shown nothing yet would be taken for one that does not serve, and costs no capacity then.
     pub(super) fn settling(&self, now: Timestamp) -> Millis {
         let not_back = |record: &NodeRecord| {
-            record.enrolled.is_some() && self.seen.get(&record.name).is_none_or(|seen| seen.last_contact.is_none())
+            record.enrolled.is_some() && self.seen.get(&record.name).is_none_or(|seen| seen.last_observation.is_none())
         };
         let until = self.started_at.after(LIMITS.silence);
         if self.nodes.values().any(not_back) { until.since(now) } else { Millis(0) }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use fleet::deployment::{Event, Observation, Seen};
 use fleet::drift::{Comparison, Finding, FindingKey, Kind, Standing, compare};
+use fleet::evidence::Confirmation;
 use fleet::ledger::Subject;
 use fleet::release::Grade;
 use fleet::{Generation, Millis, NodeName, Order, ServiceName, Timestamp};
@@ -25,6 +26,11 @@ impl State {
             let evidence = attestation.services.iter().find(|evidence| evidence.service == order.service);
             let comparison = compare(order, evidence, &self.catalogue);
             self.judge(node, &order.service, order.generation, comparison, asked_at, now);
+        }
+        for migration in &attestation.migrations {
+            let (attempt, report) = (migration.attempt, migration.report.clone());
+            let event = Event::MigrationReported { node: node.clone(), attempt, report };
+            self.deployment_event(&migration.deployment, &event, now);
         }
         for evidence in &attestation.services {
             if !orders.iter().any(|order| order.service == evidence.service) {
@@ -74,7 +80,7 @@ impl State {
             let observation = Observation {
                 asked_at,
                 generation: Generation(0),
-                seen: Seen::Proven { grade: Grade::Digest, up: Millis(u64::MAX) },
+                seen: Seen::Proven { grade: Grade::Digest, up: Millis(u64::MAX), confirmation: Confirmation::Given },
             };
             self.deployment_event(&id, &Event::Observed { node: node.clone(), observation }, now);
         }
@@ -90,7 +96,9 @@ impl State {
         now: Timestamp,
     ) {
         let seen = match &comparison.standing {
-            Standing::Proven { grade, up } => Seen::Proven { grade: *grade, up: *up },
+            Standing::Proven { grade, up, confirmation } => {
+                Seen::Proven { grade: *grade, up: *up, confirmation: *confirmation }
+            }
             Standing::Working { step, detail } if detail.is_empty() => Seen::Working { detail: step.clone() },
             Standing::Working { step, detail } => Seen::Working { detail: format!("{step}: {detail}") },
             Standing::Behind { .. } => Seen::Working { detail: "has not taken the order in yet".into() },
@@ -99,8 +107,7 @@ impl State {
             Standing::Differs => Seen::Differs { reason: comparison.summary() },
         };
         let pointing: Vec<_> = self
-            .deployments
-            .iter()
+            .running()
             .filter(|(_, journaled)| journaled.deployment.is_pointing_at(node, service))
             .map(|(id, _)| id.clone())
             .collect();
@@ -119,6 +126,26 @@ impl State {
         for id in running {
             let observation = Observation { asked_at, generation, seen: seen.clone() };
             self.deployment_event(&id, &Event::Observed { node: node.clone(), observation }, now);
+        }
+    }
+
+    /// Whether a node has proven that it holds an order; if not, why not yet. The agent that asks may then no longer
+    /// undo it.
+    pub(super) fn confirm(&self, node: &NodeName, service: &ServiceName, generation: Generation) -> Result<(), String> {
+        let Some(order) = self.order(node, service) else { return Err("there is no such order".into()) };
+        if order.generation != generation {
+            return Err(format!("the order is of generation {} by now", order.generation));
+        }
+        match self.seen.get(node).and_then(|seen| seen.comparisons.get(service)).map(|c| &c.standing) {
+            Some(Standing::Proven { .. }) => Ok(()),
+            Some(Standing::Working { step, .. }) => Err(format!("it was last seen at work: {step}")),
+            Some(Standing::Behind { .. }) => Err("it has not shown that it holds this order".into()),
+            Some(Standing::Failed { reason } | Standing::Fenced { reason }) => Err(reason.clone()),
+            Some(Standing::Differs) => {
+                let comparison = self.seen.get(node).and_then(|seen| seen.comparisons.get(service));
+                Err(comparison.map(Comparison::summary).unwrap_or_default())
+            }
+            None => Err("it has not been observed yet".into()),
         }
     }
 

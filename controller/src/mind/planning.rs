@@ -1,26 +1,19 @@
-//! Planning: a request is read, held against what is known of the fleet, and either refused with a reason or turned
-//! into a plan. Nothing is changed here; what goes first is `fleet::deployment::plan`'s to say.
+//! Planning: what is known of the fleet is held against what was asked, and becomes a plan. Nothing is changed here.
+//! Reading the request is left to `request`, what goes first to `fleet::deployment::plan`, what is shown to `plan_view`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fleet::deployment::plan::{self, Candidate, ORDER_IN_WORDS, Plan, Presence, Request};
-use fleet::deployment::{Budget, Kind, OnFailure, Phase, Previous};
-use fleet::drift::presence;
-use fleet::segments::Segments;
-use fleet::{Hold, Millis, NodeName, Outcome, ReleaseId, ServiceName, Timestamp};
+use fleet::deployment::plan::{self, Block, Candidate, Plan, Presence, Request};
+use fleet::deployment::{Kind, Phase, Previous};
+use fleet::drift::{Standing, presence};
+use fleet::evidence::Health;
+use fleet::sequence::Condition;
+use fleet::{DeploymentId, Hold, NodeName, Outcome, PlanId, ReleaseId, ServiceName, Timestamp};
 use fleet_proto::{convert, v1};
 
 use super::ask::Refusal;
 use super::state::{LIMITS, State};
-
-/// What one node may take when nothing is said: fetching and a slow start fit into it.
-const NODE_DEADLINE: Millis = Millis::from_secs(120);
-/// How long an absent node is waited for when nothing is said.
-const ABSENT_GRACE: Millis = Millis::from_secs(10);
-/// The environment when none is named.
-const ENVIRONMENT: &str = "default";
-/// The longest message of an operator.
-const LONGEST_MESSAGE: usize = 1_000;
+use crate::random;
 
 impl State {
     /// Reads a request and plans it.
@@ -30,51 +23,76 @@ impl State {
         request: &v1::DeploymentRequest,
         kind: Kind,
         now: Timestamp,
-    ) -> Result<(Request, Plan), Refusal> {
-        let record = self.find_release(&request.release)?;
-        let descriptor = self
-            .catalogue
-            .get(&record.id)
-            .ok_or_else(|| Refusal::unknown(format!("the bundle of {} is lost", record.id), "upload it again"))?;
-        let or = |text: &str, default: &str| if text.is_empty() { default.to_owned() } else { text.to_owned() };
-        let span = |ms: u64, default: Millis| if ms == 0 { default } else { Millis(ms.min(fleet::time::LONGEST.0)) };
-        let input = |e: convert::ConvertError| Refusal::input(e.to_string(), "see: fleetctl deploy --help");
-        let planned = Request {
-            service: record.service.clone(),
-            environment: or(&request.environment, ENVIRONMENT),
-            kind,
-            target: Self::hold(record),
-            version: record.version.clone(),
-            segments: convert::parse::<Segments>("segments", &or(&request.segments, "1")).map_err(input)?,
-            max_failures: convert::parse::<Budget>("max_failures", &or(&request.max_failures, "0")).map_err(input)?,
-            bake: Millis(request.bake_ms.min(fleet::time::LONGEST.0)),
-            node_deadline: span(request.node_deadline_ms, NODE_DEADLINE),
-            absent_grace: span(request.absent_grace_ms, ABSENT_GRACE),
-            on_failure: convert::parse::<OnFailure>("on_failure", &or(&request.on_failure, "rollback"))
-                .map_err(input)?,
-            actor: actor.to_owned(),
-            message: request.message.chars().take(LONGEST_MESSAGE).collect(),
-        };
+    ) -> Result<Plan, Refusal> {
+        let planned = self.read_request(actor, request, kind, now)?;
+        let names = self.selected(&planned, &request.limit)?;
+        let mut plan = self.plan_for(&planned, names, now)?;
+        if !request.again {
+            plan.blocks.extend(self.rolled_back_before(&planned));
+        }
+        Ok(plan)
+    }
+
+    /// The same request planned again, for the same nodes as far as they are still expected.
+    pub(super) fn plan_again(&self, plan: &Plan, now: Timestamp) -> Result<Plan, Refusal> {
+        let mut names = self.selected(&plan.request, &[])?;
+        if !plan.request.limit.is_empty() {
+            let limited: BTreeSet<&NodeName> = plan.candidates().map(|candidate| &candidate.node).collect();
+            names.retain(|name| limited.contains(name));
+        }
+        let mut fresh = self.plan_for(&plan.request, names, now)?;
+        // Whoever kept the plan knew of it; only what came later is news.
+        let since =
+            |block: &Block| plan.blocks.contains(block) || self.was_rolled_back_since(&plan.request, plan.made_at);
+        fresh.blocks.extend(self.rolled_back_before(&plan.request).filter(since));
+        Ok(fresh)
+    }
+
+    fn plan_for(&self, request: &Request, names: Vec<NodeName>, now: Timestamp) -> Result<Plan, Refusal> {
+        let needs = self.space_for(request);
+        let candidates = names.into_iter().map(|node| self.candidate(node, request, needs, now)).collect();
+        let id = PlanId::from_random(random::bits().map_err(no_bits)? as u64);
+        let parent = self.newest(&request.service, &request.environment);
+        plan::plan(request, candidates, id, parent, now)
+            .map_err(|e| Refusal::precheck(e.to_string(), "nothing was changed"))
+    }
+
+    /// The nodes that the release is meant for, or those of them that are named.
+    fn selected(&self, request: &Request, limit: &[String]) -> Result<Vec<NodeName>, Refusal> {
+        let descriptor = request
+            .target
+            .release()
+            .and_then(|release| self.catalogue.get(release))
+            .ok_or_else(|| Refusal::unknown("the bundle of the release is lost", "upload it again"))?;
         let mut names = self.expected_for(&descriptor.nodes);
-        if !request.limit.is_empty() {
+        if !limit.is_empty() {
             let expected: BTreeSet<&str> = names.iter().map(NodeName::as_str).collect();
-            if let Some(stranger) = request.limit.iter().find(|limit| !expected.contains(limit.as_str())) {
+            if let Some(stranger) = limit.iter().find(|limit| !expected.contains(limit.as_str())) {
                 return Err(Refusal::input(
-                    format!("'{}' is not an expected node of {}", stranger.escape_default(), record.service),
+                    format!("'{}' is not an expected node of {}", stranger.escape_default(), request.service),
                     "list them: fleetctl nodes list",
                 ));
             }
-            let limit: BTreeSet<&str> = request.limit.iter().map(String::as_str).collect();
+            let limit: BTreeSet<&str> = limit.iter().map(String::as_str).collect();
             names.retain(|name| limit.contains(name.as_str()));
         }
-        let candidates = names.into_iter().map(|node| self.candidate(node, &record.service, now)).collect();
-        let plan =
-            plan::plan(&planned, candidates).map_err(|e| Refusal::precheck(e.to_string(), "nothing was changed"))?;
-        Ok((planned, plan))
+        Ok(names)
     }
 
-    fn candidate(&self, node: NodeName, service: &ServiceName, now: Timestamp) -> Candidate {
-        let sight = self.sight(&self.nodes[&node]);
+    /// The newest deployment of a service and environment.
+    pub(super) fn newest(&self, service: &ServiceName, environment: &str) -> Option<DeploymentId> {
+        self.deployments
+            .iter()
+            .map(|(id, journaled)| (id, &journaled.deployment))
+            .filter(|(_, d)| d.spec().service == *service && d.spec().environment == environment)
+            .max_by_key(|(id, d)| (d.started_at(), *id))
+            .map(|(id, _)| id.clone())
+    }
+
+    fn candidate(&self, node: NodeName, request: &Request, needs: u64, now: Timestamp) -> Candidate {
+        let service = &request.service;
+        let record = &self.nodes[&node];
+        let sight = self.sight(record);
         let finding = presence(&node, &sight, now, LIMITS).into_iter().next();
         let presence = match finding {
             Some(finding) => Presence::Absent(format!("{}, {}", finding.key.kind, finding.found)),
@@ -82,12 +100,38 @@ impl State {
             None => Presence::Present,
         };
         let holds = self.held_by(&node, service);
-        Candidate { node, presence, holds }
+        let condition = self.condition(&node, service, holds.hold == request.target);
+        let free = self.seen.get(&node).and_then(|seen| seen.latest.as_ref()).and_then(|latest| latest.disk_free);
+        let block = free
+            .filter(|free| holds.hold != request.target && *free < needs)
+            .map(|free| format!("{} free where releases are kept, and it needs {}", bytes(free), bytes(needs)));
+        Candidate { labels: record.labels.clone(), node, presence, condition, holds, block }
+    }
+
+    /// Whether a node serves what it holds, by its newest evidence.
+    fn condition(&self, node: &NodeName, service: &ServiceName, holds_target: bool) -> Condition {
+        let standing = self.seen.get(node).and_then(|seen| seen.comparisons.get(service)).map(|c| &c.standing);
+        let healthy = self.evidence(node, service).is_none_or(|evidence| evidence.health == Health::Healthy);
+        match standing {
+            Some(Standing::Proven { .. }) if !healthy => Condition::Unhealthy,
+            Some(Standing::Proven { .. }) if holds_target => Condition::Current,
+            Some(Standing::Proven { .. }) => Condition::Old,
+            Some(Standing::Failed { .. } | Standing::Fenced { .. } | Standing::Differs) => Condition::Unhealthy,
+            // A node that never had the service serves nothing either.
+            Some(Standing::Working { .. } | Standing::Behind { .. }) | None => Condition::Unknown,
+        }
+    }
+
+    /// What a release needs on a node: its bundle, and its files beside those that run.
+    fn space_for(&self, request: &Request) -> u64 {
+        let Hold::Release { release, size, .. } = &request.target else { return 0 };
+        let unpacked = self.catalogue.get(release).map_or(0, |descriptor| descriptor.manifest.unpacked_size());
+        size.saturating_add(unpacked)
     }
 
     /// What a node holds of a service now: the release it was last seen to hold, or else what it was last told to.
     /// A node whose `current` was removed or bent by hand still goes back to what it was told, never to nothing.
-    fn held_by(&self, node: &NodeName, service: &ServiceName) -> Previous {
+    pub(super) fn held_by(&self, node: &NodeName, service: &ServiceName) -> Previous {
         let told = || self.order(node, service).and_then(|order| order.hold.release().cloned());
         let seen = self
             .evidence(node, service)
@@ -99,72 +143,40 @@ impl State {
         }
     }
 
-    /// The deployment of this service that is running, as a refusal.
-    pub(super) fn busy_with(&self, service: &ServiceName, now: Timestamp) -> Option<Refusal> {
-        let (id, journaled) = self.running().find(|(_, journaled)| journaled.deployment.spec().service == *service)?;
-        let deployment = &journaled.deployment;
-        let spec = deployment.spec();
-        let at = match deployment.phase() {
-            Phase::Rolling { segment } | Phase::Baking { segment, .. } | Phase::Between { segment } => {
-                format!(" (segment {}/{})", segment + 1, spec.segments.len())
-            }
-            Phase::RollingBack { .. } | Phase::TurningBack { .. } => " (rolling back)".into(),
-            Phase::Planned | Phase::Stopped | Phase::Verifying { .. } | Phase::Finished { .. } => String::new(),
-        };
-        let what = format!(
-            "{} deploys {service} {} with {id} since {}{at}",
-            spec.actor,
-            spec.version,
-            now.since(deployment.started_at())
-        );
-        Some(Refusal::busy(what, format!("wait for it (fleetctl wait {id}) or abort it (fleetctl abort {id})")))
+    /// A release that failed and was rolled back is not silently deployed again.
+    fn rolled_back_before(&self, request: &Request) -> Option<Block> {
+        let (by, why) = self.rolled_back(request.target.release()?)?;
+        Some(Block {
+            node: None,
+            why: format!("{} {} was rolled back by {by}: {why}", request.service, request.version),
+            help: "deploy a corrected release, or this one once more with --again".into(),
+        })
     }
 
-    /// What a deployment would do, for people.
-    pub(super) fn plan_view(
-        &self,
-        actor: &str,
-        request: &v1::DeploymentRequest,
-        kind: Kind,
-        now: Timestamp,
-    ) -> Result<v1::Plan, Refusal> {
-        let (planned, plan) = self.plan(actor, request, kind, now)?;
-        let node = |candidate: &Candidate| {
-            let (from_release, from_version) = match (&candidate.holds.hold, &candidate.holds.version) {
-                (Hold::Release { release, .. }, version) => {
-                    (release.to_string(), version.as_ref().map(ToString::to_string).unwrap_or_default())
-                }
-                (Hold::Nothing, _) => (String::new(), String::new()),
+    /// Whether the release of a request was rolled back later than that; in any environment, since a release is the same
+    /// one everywhere.
+    fn was_rolled_back_since(&self, request: &Request, then: Timestamp) -> bool {
+        let by = request.target.release().and_then(|release| self.rolled_back(release));
+        let phase = by.and_then(|(id, _)| self.deployments.get(&id)).map(|journaled| journaled.deployment.phase());
+        matches!(phase, Some(Phase::Finished { at, .. }) if at > then)
+    }
+
+    /// The deployment that failed with a release and was rolled back, and why; nothing when it has converged since.
+    pub(super) fn rolled_back(&self, release: &ReleaseId) -> Option<(DeploymentId, String)> {
+        let ended = self.deployments.iter().filter_map(|(id, journaled)| {
+            let deployment = &journaled.deployment;
+            let of_release = deployment.spec().target.release() == Some(release);
+            let outcome = deployment.outcome().filter(|_| of_release)?;
+            let failed = match outcome {
+                Outcome::Converged | Outcome::ConvergedWithWaivers => false,
+                Outcome::RolledBack => true,
+                Outcome::Unproven if deployment.is_turned_back() => true,
+                Outcome::Unproven | Outcome::Aborted | Outcome::Superseded => return None,
             };
-            let change = match &candidate.holds.hold {
-                hold if *hold == planned.target => "same",
-                Hold::Nothing => "install",
-                Hold::Release { .. } => "change",
-            };
-            let note = match &candidate.presence {
-                Presence::Present => String::new(),
-                Presence::Absent(why) => why.clone(),
-            };
-            v1::PlanNode { node: candidate.node.to_string(), from_release, from_version, change: change.into(), note }
-        };
-        Ok(v1::Plan {
-            service: planned.service.to_string(),
-            environment: planned.environment.clone(),
-            release: planned.target.release().map(|id| self.release_view(id)),
-            segments: plan
-                .segments
-                .iter()
-                .map(|segment| v1::PlanSegment { nodes: segment.iter().map(node).collect() })
-                .collect(),
-            absent: plan.absent.iter().map(node).collect(),
-            order: ORDER_IN_WORDS.into(),
-            max_failures: planned.max_failures.to_string(),
-            bake_ms: planned.bake.0,
-            on_failure: planned.on_failure.as_str().into(),
-            to_change: u32::try_from(plan.to_change).unwrap_or(u32::MAX),
-            refused: self.busy_with(&planned.service, now).map(|refusal| refusal.what).unwrap_or_default(),
-            warnings: plan.warnings,
-        })
+            Some((deployment.started_at(), id, failed, deployment))
+        });
+        let (_, id, failed, deployment) = ended.max_by_key(|(at, id, _, _)| (*at, *id))?;
+        failed.then(|| (id.clone(), deployment.cause().map(ToString::to_string).unwrap_or_default()))
     }
 
     /// Fills in which release a rollback goes to.
@@ -208,5 +220,20 @@ impl State {
             }
         }
         counts.into_iter().max_by_key(|(_, count)| *count).map(|(release, _)| release)
+    }
+}
+
+/// The operating system has no random bits: nothing can be named.
+pub(super) fn no_bits(error: getrandom::Error) -> Refusal {
+    Refusal::precheck(format!("the operating system gives no random bits: {error}"), "look at the controller's host")
+}
+
+/// A size for people.
+fn bytes(bytes: u64) -> String {
+    const MEGA: u64 = 1_000_000;
+    match bytes {
+        0..MEGA => format!("{:.1} kB", bytes as f64 / 1e3),
+        MEGA..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.1} GB", bytes as f64 / 1e9),
     }
 }

@@ -73,6 +73,8 @@ impl State {
         let Some(record) = self.releases.get(id) else {
             return v1::Release { id: id.to_string(), ..v1::Release::default() };
         };
+        let rolled_back = self.rolled_back(id).map(|(by, why)| (by.to_string(), why));
+        let (rolled_back_by, rolled_back_why) = rolled_back.unwrap_or_default();
         let manifest = self.catalogue.get(id).map(|descriptor| &descriptor.manifest);
         v1::Release {
             id: id.to_string(),
@@ -84,6 +86,8 @@ impl State {
             unpacked_size: manifest.map_or(0, fleet::manifest::Manifest::unpacked_size),
             created_at_ms: record.created_at.0,
             created_by: record.created_by.clone(),
+            rolled_back_by,
+            rolled_back_why,
         }
     }
 

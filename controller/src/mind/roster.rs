@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use fleet::deployment::{Deployment, Event};
 use fleet::{NodeName, Timestamp};
 use fleet_certs::{Identity, Role, TokenRecord};
 use fleet_proto::{convert, v1};
@@ -157,8 +158,9 @@ impl State {
                 record.labels.extend(token.labels.clone());
                 record.enrolled = Some(enrolled);
                 let record = record.clone();
-                self.seen.insert(node, NodeSeen { watched_since: now, ..NodeSeen::default() });
+                self.seen.insert(node.clone(), NodeSeen { watched_since: now, ..NodeSeen::default() });
                 self.save(Change::Node(record));
+                self.joins_running(&node, now);
             }
             None => {
                 let record = self
@@ -178,6 +180,26 @@ impl State {
         Ok(Joined { role, issued })
     }
 
+    /// A node that joins while a deployment of its service runs is ordered last, and belongs to the verdict; unless the
+    /// deployment was limited to others.
+    fn joins_running(&mut self, node: &NodeName, now: Timestamp) {
+        let meant = |deployment: &Deployment| {
+            let release = deployment.spec().target.release();
+            let descriptor = release.and_then(|release| self.catalogue.get(release));
+            deployment.spec().limit.is_empty()
+                && descriptor.is_some_and(|descriptor| self.expected_for(&descriptor.nodes).contains(node))
+        };
+        let running: Vec<_> = self
+            .running()
+            .filter(|(_, journaled)| meant(&journaled.deployment))
+            .map(|(id, journaled)| (id.clone(), journaled.deployment.spec().service.clone()))
+            .collect();
+        for (id, service) in running {
+            let previous = self.held_by(node, &service);
+            self.deployment_event(&id, &Event::Joined { node: node.clone(), previous }, now);
+        }
+    }
+
     /// Takes a node out: its certificate is refused from now on, and its open connections are closed before the answer.
     pub(super) fn remove_node(
         &mut self,
@@ -188,12 +210,6 @@ impl State {
     ) -> Result<v1::RemoveNodeReply, Refusal> {
         if !self.nodes.contains_key(name) {
             return Err(Refusal::unknown(format!("there is no node '{name}'"), "list them: fleetctl nodes list"));
-        }
-        if let Some((id, _)) = self.running().find(|(_, journaled)| journaled.deployment.nodes().contains_key(name)) {
-            return Err(Refusal::busy(
-                format!("'{name}' takes part in the running deployment {id}"),
-                format!("wait for it (fleetctl wait {id}) or abort it (fleetctl abort {id})"),
-            ));
         }
         if let Ok(identity) = Identity::new(Role::Node, name.as_str()) {
             self.allowed.withdraw(&identity);
@@ -207,6 +223,12 @@ impl State {
         let entries = self.ledger.remove_node(name, now);
         let findings_closed = u32::try_from(entries.len()).unwrap_or(u32::MAX);
         self.save_ledger(entries);
+        // It is expected no longer, on the record of every deployment that expected it.
+        let running: Vec<_> = self.running().map(|(id, _)| id.clone()).collect();
+        for id in running {
+            let event = Event::Decommissioned { node: name.clone(), by: by.to_owned(), reason: reason.clone() };
+            self.deployment_event(&id, &event, now);
+        }
         self.save(Change::RemoveNode {
             name: name.clone(),
             decommission: Decommission { at: now, by: by.to_owned(), reason },

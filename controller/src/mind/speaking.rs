@@ -7,6 +7,7 @@ use fleet_proto::v1;
 
 use super::ask::{Refusal, Reply};
 use super::state::State;
+use crate::gate_test::GateTest;
 use crate::{clock, random};
 
 /// Nonces out per node: a few rounds may be under way on a slow link; an older one than that is no proof of now.
@@ -19,6 +20,8 @@ pub(super) struct Unsaid {
     desired: BTreeSet<NodeName>,
     /// Nodes that are asked for fresh evidence.
     challenges: BTreeSet<NodeName>,
+    /// Tests to run on this host.
+    tests: Vec<GateTest>,
     /// Answers to questions.
     answers: Vec<Box<dyn FnOnce() + Send>>,
 }
@@ -52,14 +55,29 @@ impl State {
         let unsaid = std::mem::take(&mut self.unsaid);
         for node in &unsaid.desired {
             let orders = self.orders_of(node).map(|order| order.clone().into()).collect();
-            self.send(node, v1::to_agent::Message::Desired(v1::Desired { orders, permit_ms: self.permit.0 }));
+            let migrations = self
+                .running()
+                .filter_map(|(_, journaled)| journaled.deployment.migration_order())
+                .filter(|migration| migration.node == *node)
+                .map(Into::into)
+                .collect();
+            let desired = v1::Desired { orders, permit_ms: self.permit.0, migrations };
+            self.send(node, v1::to_agent::Message::Desired(desired));
         }
         for node in &unsaid.challenges {
             self.send_challenge(node);
         }
+        for test in unsaid.tests {
+            tokio::spawn(test.run());
+        }
         for answer in unsaid.answers {
             answer();
         }
+    }
+
+    /// Runs a test on this host once its asking is saved.
+    pub(super) fn run_test(&mut self, test: GateTest) {
+        self.unsaid.tests.push(test);
     }
 
     /// The nonce is drawn now and not when it was decided to ask: freshness counts from here.

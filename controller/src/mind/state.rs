@@ -1,20 +1,23 @@
 //! Everything the mind knows, and what it has decided but not yet saved.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use fleet::deployment::plan::Plan;
 use fleet::deployment::{Deployment, Fact};
 use fleet::drift::{Catalogue, Comparison, Limits, Sight};
 use fleet::evidence::{Attestation, ServiceEvidence};
 use fleet::ledger::{Ledger, LedgerEntry};
-use fleet::{DeploymentId, Generation, Millis, NodeName, Nonce, Order, ReleaseId, ServiceName, Timestamp};
+use fleet::{DeploymentId, Generation, Millis, NodeName, Nonce, Order, PlanId, ReleaseId, ServiceName, Timestamp};
 use fleet_certs::{AllowList, Sessions, TokenRecord};
 use fleet_proto::v1;
 use tokio::sync::mpsc;
 
+use super::Message;
 use super::speaking::Unsaid;
 use crate::artifacts::{ArtifactError, Artifacts};
-use crate::records::{Change, Loaded, NodeRecord, OperatorRecord, ReleaseRecord};
+use crate::config::Config;
+use crate::records::{Change, Loaded, Lock, NodeRecord, OperatorRecord, Queued, ReleaseRecord};
 
 /// How long silence is borne: an agent that is killed and restarted is back within seconds; and a finding must be
 /// named within ten seconds of its cause.
@@ -34,11 +37,21 @@ pub struct State {
     pub(super) book: BTreeMap<NodeName, BTreeMap<ServiceName, Order>>,
     pub(super) generation: Generation,
     pub(super) deployments: BTreeMap<DeploymentId, Journaled>,
+    /// Those of them that are not over.
+    pub(super) active: BTreeSet<DeploymentId>,
+    /// Deployments that wait for another one to end, or could not begin when their turn came.
+    pub(super) queue: BTreeMap<DeploymentId, Queued>,
+    pub(super) plans: BTreeMap<PlanId, Plan>,
+    pub(super) locks: BTreeMap<ServiceName, Lock>,
+    /// Whether tests may run on this host.
+    pub(super) runs_tests: bool,
     pub(super) ledger: Ledger,
     pub(super) ledger_lines: u64,
     pub(super) seen: BTreeMap<NodeName, NodeSeen>,
     pub(super) allowed: AllowList,
     pub(super) sessions: Sessions,
+    /// The way to this very mind, for what it has others do. Weak, so that it does not keep itself alive.
+    pub(super) inbox: Option<mpsc::WeakSender<Message>>,
     unsaved: Vec<Change>,
     pub(super) unsaid: Unsaid,
 }
@@ -102,11 +115,12 @@ impl State {
         fleet: String,
         loaded: Loaded,
         artifacts: &Artifacts,
-        permit: Millis,
+        config: &Config,
         allowed: AllowList,
         sessions: Sessions,
         now: Timestamp,
     ) -> Result<Self, RestoreError> {
+        let (permit, runs_tests) = (config.permit, config.run_tests);
         let mut catalogue = Catalogue::default();
         for release in loaded.releases.values() {
             let descriptor = artifacts
@@ -137,12 +151,22 @@ impl State {
             tokens: loaded.tokens,
             book: loaded.book,
             generation: loaded.generation,
+            active: deployments
+                .iter()
+                .filter(|(_, journaled): &(_, &Journaled)| journaled.deployment.outcome().is_none())
+                .map(|(id, _)| id.clone())
+                .collect(),
             deployments,
+            queue: loaded.queue,
+            plans: loaded.plans,
+            locks: loaded.locks,
+            runs_tests,
             ledger,
             ledger_lines: loaded.ledger_lines,
             seen: BTreeMap::new(),
             allowed,
             sessions,
+            inbox: None,
             unsaved: Vec::new(),
             unsaid: Unsaid::default(),
         })
@@ -194,7 +218,7 @@ impl State {
 
     /// The deployments that are not over.
     pub(super) fn running(&self) -> impl Iterator<Item = (&DeploymentId, &Journaled)> {
-        self.deployments.iter().filter(|(_, journaled)| journaled.deployment.outcome().is_none())
+        self.active.iter().filter_map(|id| self.deployments.get_key_value(id))
     }
 
     /// Everything a node shall hold.

@@ -13,6 +13,7 @@ fn order(node: &str, generation: u64) -> Order {
         service: "web".parse().unwrap(),
         generation: Generation(generation),
         hold: Hold::Nothing,
+        confirm: fleet::Millis(0),
     }
 }
 

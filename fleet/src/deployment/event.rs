@@ -1,6 +1,7 @@
 //! What can arrive at a deployment. An event may change nothing; what it changes becomes facts.
 
-use crate::deployment::AbortMode;
+use crate::deployment::{Asking, Command, MigrationReport, Previous, Verdict};
+use crate::evidence::Confirmation;
 use crate::release::Grade;
 use crate::{Generation, Millis, NodeName, Timestamp};
 
@@ -16,12 +17,44 @@ pub enum Event {
         /// What the comparison said.
         observation: Observation,
     },
-    /// A person wants it ended.
-    Abort {
+    /// Someone answered for a gate.
+    GateAnswered {
+        /// Which asking.
+        asking: Asking,
+        /// The answer.
+        verdict: Verdict,
+    },
+    /// An agent said how the migration stands.
+    MigrationReported {
+        /// The node that says it.
+        node: NodeName,
+        /// Which attempt.
+        attempt: u32,
+        /// How it stands.
+        report: MigrationReport,
+    },
+    /// A node that is meant has joined the fleet.
+    Joined {
+        /// The node.
+        node: NodeName,
+        /// What it holds.
+        previous: Previous,
+    },
+    /// A node was taken out of the fleet for good.
+    Decommissioned {
+        /// The node.
+        node: NodeName,
+        /// Who took it out.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// A person, or another deployment in a person's name, wants something.
+    Told {
         /// Who.
         by: String,
-        /// What becomes of the nodes already ordered.
-        mode: AbortMode,
+        /// What.
+        command: Command,
     },
 }
 
@@ -45,6 +78,8 @@ pub enum Seen {
         grade: Grade,
         /// How long the service has been up without starting anew.
         up: Millis,
+        /// Whether the agent may still undo it by itself.
+        confirmation: Confirmation,
     },
     /// The agent is at work, or has not taken the order in yet.
     Working {

@@ -1,13 +1,12 @@
 //! What has become true of a deployment and stays true. Facts, not inputs, are journaled: replaying inputs
-//! through a newer judge would rewrite history after an upgrade; replaying facts cannot.
-
-use std::fmt;
+//! through a newer judge would rewrite history after an upgrade; replaying facts cannot. Their words for people are
+//! in `fact_words.rs`.
 
 use serde::{Deserialize, Serialize};
 
-use crate::deployment::{AbortMode, Spec};
+use crate::deployment::{AbortMode, Again, Asking, Cause, Halt, Previous, Spec, Waiver};
 use crate::release::Grade;
-use crate::{NodeName, Outcome, Timestamp};
+use crate::{DeploymentId, NodeName, Outcome, Timestamp};
 
 /// One entry of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,12 +19,21 @@ pub enum Fact {
         /// What was asked.
         spec: Box<Spec>,
     },
-    /// The nodes of a segment are ordered to hold the target.
+    /// A segment's turn has come.
     SegmentStarted {
         /// When.
         at: Timestamp,
         /// Which, from 0.
         segment: usize,
+    },
+    /// Nodes of the segment are ordered to hold the target.
+    NodesOrdered {
+        /// When.
+        at: Timestamp,
+        /// Which, from 0.
+        segment: usize,
+        /// Which.
+        nodes: Vec<NodeName>,
     },
     /// A node is proven to hold the target.
     NodeProven {
@@ -49,7 +57,7 @@ pub enum Fact {
     SegmentProven {
         /// When.
         at: Timestamp,
-        /// Which.
+        /// Which, from 0.
         segment: usize,
     },
     /// A node was still proven after the bake time.
@@ -59,12 +67,139 @@ pub enum Fact {
         /// Which.
         node: NodeName,
     },
-    /// The segment has baked: its gate is open.
+    /// The segment has baked: its gates are asked.
     SegmentBaked {
         /// When.
         at: Timestamp,
-        /// Which.
+        /// Which, from 0.
         segment: usize,
+    },
+    /// A gate is asked.
+    GateStarted {
+        /// When.
+        at: Timestamp,
+        /// Which asking.
+        asking: Asking,
+    },
+    /// A gate said yes.
+    GatePassed {
+        /// When.
+        at: Timestamp,
+        /// Which asking.
+        asking: Asking,
+        /// What was seen.
+        detail: String,
+    },
+    /// A gate said no.
+    GateFailed {
+        /// When.
+        at: Timestamp,
+        /// Which asking.
+        asking: Asking,
+        /// What was seen.
+        detail: String,
+    },
+    /// A gate has no answer.
+    GateInconclusive {
+        /// When.
+        at: Timestamp,
+        /// Which asking.
+        asking: Asking,
+        /// What is known.
+        detail: String,
+    },
+    /// A node is told to run the migration.
+    MigrationStarted {
+        /// When.
+        at: Timestamp,
+        /// Which.
+        node: NodeName,
+        /// The how-many-eth, from 1.
+        attempt: u32,
+    },
+    /// It ended well.
+    MigrationSucceeded {
+        /// When.
+        at: Timestamp,
+        /// Which.
+        node: NodeName,
+    },
+    /// It ended badly.
+    MigrationFailed {
+        /// When.
+        at: Timestamp,
+        /// Which.
+        node: NodeName,
+        /// Why.
+        reason: String,
+    },
+    /// Nobody can tell whether it ended.
+    MigrationInterrupted {
+        /// When.
+        at: Timestamp,
+        /// Which.
+        node: NodeName,
+        /// Why.
+        reason: String,
+    },
+    /// It halts until a person promotes or aborts it.
+    Halted {
+        /// When.
+        at: Timestamp,
+        /// Why.
+        halt: Halt,
+    },
+    /// A person let it go on past a halt.
+    Promoted {
+        /// When.
+        at: Timestamp,
+        /// Who.
+        by: String,
+        /// Whether what halted it is taken as done or tried again.
+        again: Again,
+    },
+    /// A person paused it.
+    Paused {
+        /// When.
+        at: Timestamp,
+        /// Who.
+        by: String,
+    },
+    /// A person let it go on.
+    Resumed {
+        /// When.
+        at: Timestamp,
+        /// Who.
+        by: String,
+    },
+    /// A node need not be proven.
+    NodeWaived {
+        /// When.
+        at: Timestamp,
+        /// Which.
+        node: NodeName,
+        /// Who, why, until when.
+        waiver: Waiver,
+    },
+    /// A node joined the fleet while this ran: it belongs to the verdict.
+    NodeJoined {
+        /// When.
+        at: Timestamp,
+        /// Which.
+        node: NodeName,
+        /// What it held.
+        previous: Previous,
+    },
+    /// A node was taken out of the fleet for good, on the record: it belongs to the verdict no longer.
+    NodeDecommissioned {
+        /// When.
+        at: Timestamp,
+        /// Which.
+        node: NodeName,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
     },
     /// A person ended it.
     AbortRequested {
@@ -74,6 +209,15 @@ pub enum Fact {
         by: String,
         /// What becomes of the nodes already ordered.
         mode: AbortMode,
+    },
+    /// Another deployment takes its place.
+    Superseded {
+        /// When.
+        at: Timestamp,
+        /// Who wanted it.
+        by: String,
+        /// Which.
+        deployment: DeploymentId,
     },
     /// It turns back.
     RollbackStarted {
@@ -89,12 +233,21 @@ pub enum Fact {
         /// Why.
         cause: Cause,
     },
-    /// The ordered nodes of a segment are ordered back; newest segment first.
+    /// A segment's turn to go back has come; newest segment first.
     SegmentRollbackStarted {
         /// When.
         at: Timestamp,
-        /// Which.
+        /// Which, from 0.
         segment: usize,
+    },
+    /// Nodes of the segment are ordered back to what each of them held.
+    NodesTurnedBack {
+        /// When.
+        at: Timestamp,
+        /// Which, from 0; the number of segments for nodes that are in none.
+        segment: usize,
+        /// Which.
+        nodes: Vec<NodeName>,
     },
     /// A node is proven to hold what it held before.
     NodeRestored {
@@ -144,48 +297,39 @@ pub enum Fact {
     },
 }
 
-/// Why a deployment turned back or ended early.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "cause", rename_all = "kebab-case", rename_all_fields = "camelCase")]
-pub enum Cause {
-    /// More nodes failed than the budget allows.
-    BudgetExceeded {
-        /// How many failed.
-        failed: usize,
-        /// The budget, as written.
-        allowed: String,
-    },
-    /// A person ended it.
-    Aborted {
-        /// Who.
-        by: String,
-    },
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::BudgetExceeded { failed, allowed } => write!(f, "{failed} failed, {allowed} allowed"),
-            Self::Aborted { by } => write!(f, "aborted by {by}"),
-        }
-    }
-}
-
 impl Fact {
     /// When it became true.
     pub fn at(&self) -> Timestamp {
         match self {
             Self::Planned { at, .. }
             | Self::SegmentStarted { at, .. }
+            | Self::NodesOrdered { at, .. }
             | Self::NodeProven { at, .. }
             | Self::NodeFailed { at, .. }
             | Self::SegmentProven { at, .. }
             | Self::NodeBaked { at, .. }
             | Self::SegmentBaked { at, .. }
+            | Self::GateStarted { at, .. }
+            | Self::GatePassed { at, .. }
+            | Self::GateFailed { at, .. }
+            | Self::GateInconclusive { at, .. }
+            | Self::MigrationStarted { at, .. }
+            | Self::MigrationSucceeded { at, .. }
+            | Self::MigrationFailed { at, .. }
+            | Self::MigrationInterrupted { at, .. }
+            | Self::Halted { at, .. }
+            | Self::Promoted { at, .. }
+            | Self::Paused { at, .. }
+            | Self::Resumed { at, .. }
+            | Self::NodeWaived { at, .. }
+            | Self::NodeJoined { at, .. }
+            | Self::NodeDecommissioned { at, .. }
             | Self::AbortRequested { at, .. }
+            | Self::Superseded { at, .. }
             | Self::RollbackStarted { at, .. }
             | Self::Stopped { at, .. }
             | Self::SegmentRollbackStarted { at, .. }
+            | Self::NodesTurnedBack { at, .. }
             | Self::NodeRestored { at, .. }
             | Self::NodeNotRestored { at, .. }
             | Self::VerificationStarted { at }
@@ -200,15 +344,33 @@ impl Fact {
         match self {
             Self::Planned { .. } => "planned",
             Self::SegmentStarted { .. } => "segment-started",
+            Self::NodesOrdered { .. } => "nodes-ordered",
             Self::NodeProven { .. } => "node-proven",
             Self::NodeFailed { .. } => "node-failed",
             Self::SegmentProven { .. } => "segment-proven",
             Self::NodeBaked { .. } => "node-baked",
             Self::SegmentBaked { .. } => "segment-baked",
+            Self::GateStarted { .. } => "gate-started",
+            Self::GatePassed { .. } => "gate-passed",
+            Self::GateFailed { .. } => "gate-failed",
+            Self::GateInconclusive { .. } => "gate-inconclusive",
+            Self::MigrationStarted { .. } => "migration-started",
+            Self::MigrationSucceeded { .. } => "migration-succeeded",
+            Self::MigrationFailed { .. } => "migration-failed",
+            Self::MigrationInterrupted { .. } => "migration-interrupted",
+            Self::Halted { .. } => "halted",
+            Self::Promoted { .. } => "promoted",
+            Self::Paused { .. } => "paused",
+            Self::Resumed { .. } => "resumed",
+            Self::NodeWaived { .. } => "node-waived",
+            Self::NodeJoined { .. } => "node-joined",
+            Self::NodeDecommissioned { .. } => "node-decommissioned",
             Self::AbortRequested { .. } => "abort-requested",
+            Self::Superseded { .. } => "superseded",
             Self::RollbackStarted { .. } => "rollback-started",
             Self::Stopped { .. } => "stopped",
             Self::SegmentRollbackStarted { .. } => "segment-rollback-started",
+            Self::NodesTurnedBack { .. } => "nodes-turned-back",
             Self::NodeRestored { .. } => "node-restored",
             Self::NodeNotRestored { .. } => "node-not-restored",
             Self::VerificationStarted { .. } => "verification-started",
@@ -218,24 +380,42 @@ impl Fact {
         }
     }
 
-    /// The node it speaks of.
+    /// The node it speaks of, if it is one.
     pub fn node(&self) -> Option<&NodeName> {
         match self {
             Self::NodeProven { node, .. }
             | Self::NodeFailed { node, .. }
             | Self::NodeBaked { node, .. }
+            | Self::MigrationStarted { node, .. }
+            | Self::MigrationSucceeded { node, .. }
+            | Self::MigrationFailed { node, .. }
+            | Self::MigrationInterrupted { node, .. }
+            | Self::NodeWaived { node, .. }
+            | Self::NodeJoined { node, .. }
+            | Self::NodeDecommissioned { node, .. }
             | Self::NodeRestored { node, .. }
             | Self::NodeNotRestored { node, .. }
             | Self::NodeVerified { node, .. }
             | Self::NodeUnverified { node, .. } => Some(node),
             Self::Planned { .. }
             | Self::SegmentStarted { .. }
+            | Self::NodesOrdered { .. }
             | Self::SegmentProven { .. }
             | Self::SegmentBaked { .. }
+            | Self::GateStarted { .. }
+            | Self::GatePassed { .. }
+            | Self::GateFailed { .. }
+            | Self::GateInconclusive { .. }
+            | Self::Halted { .. }
+            | Self::Promoted { .. }
+            | Self::Paused { .. }
+            | Self::Resumed { .. }
             | Self::AbortRequested { .. }
+            | Self::Superseded { .. }
             | Self::RollbackStarted { .. }
             | Self::Stopped { .. }
             | Self::SegmentRollbackStarted { .. }
+            | Self::NodesTurnedBack { .. }
             | Self::VerificationStarted { .. }
             | Self::Finished { .. } => None,
         }
@@ -245,14 +425,32 @@ impl Fact {
     pub fn segment(&self) -> Option<usize> {
         match self {
             Self::SegmentStarted { segment, .. }
+            | Self::NodesOrdered { segment, .. }
             | Self::SegmentProven { segment, .. }
             | Self::SegmentBaked { segment, .. }
-            | Self::SegmentRollbackStarted { segment, .. } => Some(*segment),
+            | Self::SegmentRollbackStarted { segment, .. }
+            | Self::NodesTurnedBack { segment, .. } => Some(*segment),
+            Self::GateStarted { asking, .. }
+            | Self::GatePassed { asking, .. }
+            | Self::GateFailed { asking, .. }
+            | Self::GateInconclusive { asking, .. } => Some(asking.segment),
             Self::Planned { .. }
             | Self::NodeProven { .. }
             | Self::NodeFailed { .. }
             | Self::NodeBaked { .. }
+            | Self::MigrationStarted { .. }
+            | Self::MigrationSucceeded { .. }
+            | Self::MigrationFailed { .. }
+            | Self::MigrationInterrupted { .. }
+            | Self::Halted { .. }
+            | Self::Promoted { .. }
+            | Self::Paused { .. }
+            | Self::Resumed { .. }
+            | Self::NodeWaived { .. }
+            | Self::NodeJoined { .. }
+            | Self::NodeDecommissioned { .. }
             | Self::AbortRequested { .. }
+            | Self::Superseded { .. }
             | Self::RollbackStarted { .. }
             | Self::Stopped { .. }
             | Self::NodeRestored { .. }
@@ -261,49 +459,6 @@ impl Fact {
             | Self::NodeVerified { .. }
             | Self::NodeUnverified { .. }
             | Self::Finished { .. } => None,
-        }
-    }
-}
-
-impl fmt::Display for Fact {
-    /// One sentence for people.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Planned { spec, .. } => {
-                write!(
-                    f,
-                    "{} {} to {} nodes in {} segments",
-                    spec.service,
-                    spec.version,
-                    spec.size(),
-                    spec.segments.len()
-                )?;
-                if !spec.absent.is_empty() {
-                    write!(f, ", {} absent", spec.absent.len())?;
-                }
-                Ok(())
-            }
-            Self::SegmentStarted { .. } => f.write_str("started"),
-            Self::NodeProven { grade, .. } => write!(f, "proven ({grade})"),
-            Self::NodeFailed { reason, .. } => write!(f, "FAILED {reason}"),
-            Self::SegmentProven { .. } => f.write_str("proven"),
-            Self::NodeBaked { .. } => f.write_str("still proven after the bake"),
-            Self::SegmentBaked { .. } => f.write_str("ok"),
-            Self::AbortRequested { by, mode: AbortMode::RollBack, .. } => {
-                write!(f, "abort requested by {by}: rolling back")
-            }
-            Self::AbortRequested { by, mode: AbortMode::Leave, .. } => {
-                write!(f, "abort requested by {by}: leaving every node as it is")
-            }
-            Self::RollbackStarted { cause, .. } => write!(f, "rolling back: {cause}"),
-            Self::Stopped { cause, .. } => write!(f, "stopped: {cause}"),
-            Self::SegmentRollbackStarted { .. } => f.write_str("rolling back"),
-            Self::NodeRestored { .. } => f.write_str("back on what it held before"),
-            Self::NodeNotRestored { reason, .. } => write!(f, "NOT RESTORED {reason}"),
-            Self::VerificationStarted { .. } => f.write_str("verifying every expected node"),
-            Self::NodeVerified { grade, .. } => write!(f, "verified ({grade})"),
-            Self::NodeUnverified { reason, .. } => write!(f, "NOT PROVEN {reason}"),
-            Self::Finished { outcome, .. } => write!(f, "{}", outcome.as_str().to_uppercase().replace('-', "_")),
         }
     }
 }

@@ -1,60 +1,132 @@
 //! Everything still to be said to the fleet, derived from the state: saying it twice is harmless.
 
-use crate::deployment::state::{Deployment, NodeState, Phase};
-use crate::{Generation, Hold, NodeName, Order, Timestamp};
+use crate::deployment::nodes::{Entry, NodeState, Wish};
+use crate::deployment::state::{Deployment, Phase};
+use crate::deployment::{Fact, MigrationOrder};
+use crate::{Generation, Hold, Millis, NodeName, Order, Timestamp};
 
 impl Deployment {
     /// What each node shall hold because of this deployment. Nodes that were not ordered yet are not in it:
     /// they keep what they hold.
     pub fn orders(&self) -> Vec<Order> {
-        self.spec.expected().filter_map(|node| self.order_for(node)).collect()
+        self.nodes.entries().iter().filter_map(|entry| self.order(entry)).collect()
+    }
+
+    /// The orders that came about by a fact, which [`Deployment::handle`] has just returned: all that is new to say.
+    pub fn orders_by(&self, fact: &Fact) -> Vec<Order> {
+        match fact {
+            Fact::NodesOrdered { nodes, .. } | Fact::NodesTurnedBack { nodes, .. } => {
+                nodes.iter().filter_map(|node| self.order_for(node)).collect()
+            }
+            Fact::NodeJoined { node, .. } => self.order_for(node).into_iter().collect(),
+            Fact::VerificationStarted { .. } => {
+                self.nodes.entries().iter().filter(|e| e.segment.is_none()).filter_map(|e| self.order(e)).collect()
+            }
+            Fact::Planned { .. }
+            | Fact::SegmentStarted { .. }
+            | Fact::NodeProven { .. }
+            | Fact::NodeFailed { .. }
+            | Fact::SegmentProven { .. }
+            | Fact::NodeBaked { .. }
+            | Fact::SegmentBaked { .. }
+            | Fact::GateStarted { .. }
+            | Fact::GatePassed { .. }
+            | Fact::GateFailed { .. }
+            | Fact::GateInconclusive { .. }
+            | Fact::MigrationStarted { .. }
+            | Fact::MigrationSucceeded { .. }
+            | Fact::MigrationFailed { .. }
+            | Fact::MigrationInterrupted { .. }
+            | Fact::Halted { .. }
+            | Fact::Promoted { .. }
+            | Fact::Paused { .. }
+            | Fact::Resumed { .. }
+            | Fact::NodeWaived { .. }
+            | Fact::NodeDecommissioned { .. }
+            | Fact::AbortRequested { .. }
+            | Fact::Superseded { .. }
+            | Fact::RollbackStarted { .. }
+            | Fact::Stopped { .. }
+            | Fact::SegmentRollbackStarted { .. }
+            | Fact::NodeRestored { .. }
+            | Fact::NodeNotRestored { .. }
+            | Fact::NodeVerified { .. }
+            | Fact::NodeUnverified { .. }
+            | Fact::Finished { .. } => Vec::new(),
+        }
     }
 
     /// The order of one node, if it has one.
     pub fn order_for(&self, node: &NodeName) -> Option<Order> {
-        let (generation, hold) = self.wish_for(node)?;
-        Some(Order { node: node.clone(), service: self.spec.service.clone(), generation, hold })
+        self.nodes.find(node).and_then(|index| self.order(self.nodes.entry(index)))
     }
 
-    fn wish_for(&self, node: &NodeName) -> Option<(Generation, Hold)> {
+    fn order(&self, entry: &Entry) -> Option<Order> {
+        let (generation, hold, confirm) = self.wish_of(entry)?;
+        Some(Order { node: entry.name.clone(), service: self.spec.service.clone(), generation, hold, confirm })
+    }
+
+    fn wish_of(&self, entry: &Entry) -> Option<(Generation, Hold, Millis)> {
         let spec = &self.spec;
-        let forward = || Some((spec.generation, spec.target.clone()));
-        let back = || spec.previous.get(node).map(|previous| (spec.rollback_generation, previous.hold.clone()));
-        match self.segment_of.get(node).and_then(|segment| self.segments.get(*segment)) {
-            Some(state) if state.rollback_at.is_some() => back(),
-            Some(state) if state.started_at.is_some() => forward(),
-            Some(_) => None,
-            // Absent when it was planned: ordered in the last round, and only forward.
-            None => match (self.nodes.get(node)?, self.phase) {
-                (NodeState::Pending, Phase::Verifying { .. }) if !self.is_turned_back() => forward(),
-                (NodeState::Verified { .. } | NodeState::Unverified { .. }, _) if !self.is_turned_back() => forward(),
-                _ => None,
-            },
+        match entry.wish {
+            Wish::Nothing => None,
+            Wish::Forward => Some((spec.generation, spec.target.clone(), spec.confirm)),
+            // The way back is not undone: it would lead to what has just failed.
+            Wish::Back => entry
+                .previous
+                .as_ref()
+                .or_else(|| spec.previous.get(&entry.name))
+                .map(|previous| (spec.rollback_generation, previous.hold.clone(), Millis(0))),
         }
     }
 
-    /// The generation at which a node must be proven now, and whether it was ordered at all by this deployment.
-    pub(super) fn generation_of(&self, node: &NodeName) -> Option<Generation> {
-        self.wish_for(node).map(|(generation, _)| generation)
+    /// The generation at which a node must be proven now, if it was ordered at all by this deployment.
+    pub(super) fn generation_at(&self, index: usize) -> Option<Generation> {
+        match self.nodes.entry(index).wish {
+            Wish::Nothing => None,
+            Wish::Forward => Some(self.spec.generation),
+            Wish::Back => Some(self.spec.rollback_generation),
+        }
     }
 
-    /// When `handle` must be called with [`crate::deployment::Event::Tick`] if nothing else happens first.
+    /// What one node is to run once, now. After a restart it is said again, and the agent knows it by its number.
+    pub fn migration_order(&self) -> Option<MigrationOrder> {
+        let Phase::Migrating { .. } = self.phase else { return None };
+        let migration = self.spec.migration.as_ref()?;
+        Some(MigrationOrder {
+            deployment: self.spec.id.clone(),
+            attempt: self.migration.attempts,
+            node: self.migration.node.clone()?,
+            service: self.spec.service.clone(),
+            hold: self.spec.target.clone(),
+            name: migration.name.clone(),
+            command: migration.command.clone(),
+            timeout: migration.timeout,
+        })
+    }
+
+    /// When `handle` must be called with [`crate::deployment::Event::Tick`] if nothing else happens first. It may be
+    /// earlier than needed, never later.
     pub fn wake_at(&self) -> Option<Timestamp> {
-        match self.phase {
-            Phase::Finished { .. } => None,
+        let own = match self.phase {
+            Phase::Finished { .. } => return None,
             Phase::Planned | Phase::Between { .. } | Phase::Stopped | Phase::TurningBack { .. } => {
-                Some(self.started_at)
+                match self.decision_due() {
+                    Some(due) => Some(due),
+                    None => Some(self.started_at),
+                }
             }
-            Phase::Baking { since, .. } => {
-                let end = self.patience(since).after(self.spec.bake);
-                Some(self.deadlines().chain([end]).min().unwrap_or(end))
-            }
-            Phase::Rolling { .. } | Phase::RollingBack { .. } | Phase::Verifying { .. } => self.deadlines().min(),
-        }
+            Phase::Gating { asking, since } => Some(self.gate_due(asking.gate, since)),
+            Phase::Migrating { since, .. } => Some(self.migration_due(since)),
+            Phase::Rolling { .. } => self.blocked_until(),
+            // Only nodes are waited for, and each has its own deadline: to be woken at the end of the bake, when it is
+            // time for a proof and none has come yet, would be to be woken again and again until it comes.
+            Phase::Baking { .. } | Phase::RollingBack { .. } | Phase::Verifying { .. } => None,
+        };
+        let agenda = self.nodes.first_due().map(|(due, _)| due);
+        own.into_iter().chain(agenda).chain(self.decision_due()).min()
     }
-}
 
-impl Deployment {
     /// Whether this deployment is moving `service` on `node` right now: what differs there is on its way, not drift.
     pub fn is_pointing_at(&self, node: &NodeName, service: &crate::ServiceName) -> bool {
         if self.outcome().is_some() || self.spec.service != *service {
@@ -69,7 +141,8 @@ impl Deployment {
                 | NodeState::Restored { .. }
                 | NodeState::NotRestored { .. }
                 | NodeState::Verified { .. }
-                | NodeState::Unverified { .. },
+                | NodeState::Unverified { .. }
+                | NodeState::Decommissioned { .. },
             )
             | None => false,
         }

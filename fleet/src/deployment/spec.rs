@@ -1,15 +1,17 @@
 //! What a deployment was asked to do, fixed when it is planned.
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::capacity::Parallel;
+use crate::deployment::{Budget, Gate, Migration, Waiver};
 use crate::release::Version;
-use crate::{DeploymentId, Generation, Hold, Millis, NodeName, ServiceName};
+use crate::{DeploymentId, Generation, Hold, Millis, NodeName, PlanId, ServiceName};
 
-/// Everything that is fixed when a deployment starts.
+/// Everything that is fixed when a deployment starts. Fields that came later have defaults, so that older journals
+/// are still read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Spec {
@@ -31,26 +33,71 @@ pub struct Spec {
     pub absent: Vec<NodeName>,
     /// What each node held before, to go back to.
     pub previous: BTreeMap<NodeName, Previous>,
+    /// Nodes of the segments that did not serve when it was planned: changing them costs no capacity.
+    #[serde(default)]
+    pub unhealthy: BTreeSet<NodeName>,
     /// The generation of the orders forward.
     pub generation: Generation,
     /// The generation of the orders back; higher than `generation`, so that a late "forward" cannot undo a "back".
     pub rollback_generation: Generation,
+    /// How many nodes of one segment may be at work at once on the way forward.
+    #[serde(default)]
+    pub parallel: Parallel,
+    /// How many of all its nodes must serve at any time: a healthy node is not ordered if fewer would be left.
+    #[serde(default)]
+    pub floor: usize,
     /// How many nodes may fail before it turns back.
     pub max_failures: Budget,
     /// How long a segment must stay proven and healthy.
     pub bake: Millis,
+    /// What is asked after the bake of a segment, in order.
+    #[serde(default)]
+    pub gates: Vec<Gate>,
+    /// After these segments (from 0) it waits to be promoted.
+    #[serde(default)]
+    pub pause_after: BTreeSet<usize>,
+    /// What is run once.
+    #[serde(default)]
+    pub migration: Option<Migration>,
+    /// How long an agent waits for the controller's confirmation after a switch before it undoes it by itself; zero:
+    /// it does not wait.
+    #[serde(default)]
+    pub confirm: Millis,
     /// How long one node may take from its order to its proof.
     pub node_deadline: Millis,
     /// How long a node may claim to hold its order while what is seen says otherwise.
     pub settle: Millis,
     /// How long an absent node is waited for at the end.
     pub absent_grace: Millis,
-    /// What happens when the budget is exceeded.
+    /// How long a person is waited for: to promote, to resume. Then it is a failure.
+    #[serde(default = "default_patience")]
+    pub pause_deadline: Millis,
+    /// What happens on failure.
     pub on_failure: OnFailure,
+    /// Nodes that need not be proven.
+    #[serde(default)]
+    pub waivers: BTreeMap<NodeName, Waiver>,
+    /// The selection that left other nodes out, as it was written; empty when none was. Who joins later is then not
+    /// part of it.
+    #[serde(default)]
+    pub limit: String,
+    /// The plan that it carries out.
+    #[serde(default)]
+    pub plan: Option<PlanId>,
+    /// The deployment that it takes the place of.
+    #[serde(default)]
+    pub supersedes: Option<DeploymentId>,
     /// Who asked for it.
     pub actor: String,
     /// Why, in their words.
     pub message: String,
+}
+
+/// A day: a person who has not decided by then is not going to.
+pub const PAUSE_DEADLINE: Millis = Millis::from_secs(24 * 3_600);
+
+fn default_patience() -> Millis {
+    PAUSE_DEADLINE
 }
 
 /// What a node held before.
@@ -64,12 +111,12 @@ pub struct Previous {
 }
 
 impl Spec {
-    /// Every expected node: those of the segments, then the absent.
+    /// Every node expected at the start: those of the segments, then the absent.
     pub fn expected(&self) -> impl Iterator<Item = &NodeName> {
         self.segments.iter().flatten().chain(&self.absent)
     }
 
-    /// How many nodes take part, the absent included.
+    /// How many nodes take part, the absent included: what budgets and floors are measured by, fixed at the start.
     pub fn size(&self) -> usize {
         self.segments.iter().map(Vec::len).sum::<usize>() + self.absent.len()
     }
@@ -95,14 +142,16 @@ impl Kind {
     }
 }
 
-/// What happens when more nodes failed than the budget allows.
+/// What happens when more nodes failed than the budget allows, a gate failed, or the migration did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnFailure {
     /// Every node that was ordered goes back to what it held, newest segment first.
     Rollback,
-    /// Everything stays as it is, and a human is needed.
+    /// Everything stays as it is, it is over, and a human is needed.
     Stop,
+    /// Everything stays as it is until a human promotes or aborts it.
+    Pause,
 }
 
 impl OnFailure {
@@ -111,6 +160,7 @@ impl OnFailure {
         match self {
             Self::Rollback => "rollback",
             Self::Stop => "stop",
+            Self::Pause => "pause",
         }
     }
 }
@@ -121,6 +171,7 @@ impl FromStr for OnFailure {
         match text {
             "rollback" => Ok(Self::Rollback),
             "stop" => Ok(Self::Stop),
+            "pause" => Ok(Self::Pause),
             _ => Err(OnFailureError(text.chars().take(80).collect())),
         }
     }
@@ -128,77 +179,5 @@ impl FromStr for OnFailure {
 
 /// Why an on-failure value was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is not something to do on failure: use rollback or stop")]
+#[error("'{0}' is not something to do on failure: use rollback, stop or pause")]
 pub struct OnFailureError(String);
-
-/// What an abort does with the nodes that were already ordered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AbortMode {
-    /// They go back to what they held.
-    RollBack,
-    /// They stay as they are.
-    Leave,
-}
-
-/// How many nodes may fail. The deployment turns back when the budget is *exceeded*, as Ansible's
-/// `max_fail_percentage` does; but here silence counts as failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Budget {
-    /// So many nodes.
-    Nodes(usize),
-    /// A share of all nodes that take part.
-    Percent(u8),
-}
-
-impl Budget {
-    /// Whether `failed` of `total` nodes are more than it allows.
-    pub fn is_exceeded(self, failed: usize, total: usize) -> bool {
-        match self {
-            Self::Nodes(allowed) => failed > allowed,
-            Self::Percent(percent) => failed.saturating_mul(100) > usize::from(percent).saturating_mul(total),
-        }
-    }
-}
-
-impl FromStr for Budget {
-    type Err = BudgetError;
-    fn from_str(text: &str) -> Result<Self, BudgetError> {
-        let refuse = || BudgetError(text.chars().take(80).collect());
-        match text.strip_suffix('%') {
-            Some(percent) => match percent.parse() {
-                Ok(percent @ 0..=100) => Ok(Self::Percent(percent)),
-                _ => Err(refuse()),
-            },
-            None => text.parse().map(Self::Nodes).map_err(|_| refuse()),
-        }
-    }
-}
-
-/// Why a budget was refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is not a failure budget: write a number of nodes (0, 2) or a percentage (10%)")]
-pub struct BudgetError(String);
-
-impl fmt::Display for Budget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Nodes(nodes) => write!(f, "{nodes}"),
-            Self::Percent(percent) => write!(f, "{percent}%"),
-        }
-    }
-}
-
-impl TryFrom<String> for Budget {
-    type Error = BudgetError;
-    fn try_from(text: String) -> Result<Self, BudgetError> {
-        text.parse()
-    }
-}
-
-impl From<Budget> for String {
-    fn from(budget: Budget) -> String {
-        budget.to_string()
-    }
-}

@@ -1,21 +1,27 @@
 //! What a deployment remembers: the fold of its facts, without opinion.
 
-use std::collections::BTreeMap;
-
-use crate::deployment::{AbortMode, Cause, Fact, Spec};
-use crate::release::Grade;
+use crate::deployment::nodes::{Baked, Ear, NodeState, Nodes, Wish};
+use crate::deployment::{AbortMode, Again, Asking, Cause, Fact, Halt, Place, Previous, Spec};
 use crate::{NodeName, Outcome, Timestamp};
 
 /// A deployment: its spec, and what has become true since.
 #[derive(Debug, Clone)]
 pub struct Deployment {
     pub(super) spec: Spec,
-    /// The segment of each node that is in one; the absent are in none. Derived from the spec.
-    pub(super) segment_of: BTreeMap<NodeName, usize>,
+    /// [`Spec::size`]: counted once, since it is asked for whenever a node has failed.
+    pub(super) size: usize,
     pub(super) phase: Phase,
-    pub(super) nodes: BTreeMap<NodeName, NodeState>,
+    pub(super) nodes: Nodes,
     pub(super) segments: Vec<SegmentState>,
+    pub(super) migration: MigrationState,
     pub(super) cause: Option<Cause>,
+    /// A failure that is not a node's: what turns it back unless a person decides otherwise.
+    pub(super) failing: Option<Cause>,
+    /// Something without an answer, about to halt it.
+    pub(super) unresolved: Option<Halt>,
+    pub(super) halted: Option<Halted>,
+    pub(super) paused: Option<Paused>,
+    pub(super) turned: Turned,
     pub(super) abort: Option<AbortMode>,
     pub(super) started_at: Timestamp,
     pub(super) facts: u64,
@@ -44,7 +50,21 @@ pub enum Phase {
         /// The one that has baked.
         segment: usize,
     },
-    /// It was stopped by its budget; every node stays as it is.
+    /// A gate is asked.
+    Gating {
+        /// Which asking.
+        asking: Asking,
+        /// Since when.
+        since: Timestamp,
+    },
+    /// The migration is run; [`MigrationState`] says where.
+    Migrating {
+        /// Where it stands in the deployment.
+        place: Place,
+        /// Since when.
+        since: Timestamp,
+    },
+    /// It was stopped by a failure; every node stays as it is.
     Stopped,
     /// It turns back; no segment is ordered back yet, or `segment` is done.
     TurningBack {
@@ -70,97 +90,92 @@ pub enum Phase {
     },
 }
 
-/// What is known of one node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NodeState {
-    /// Not ordered yet.
-    Pending,
-    /// Ordered to hold the target.
-    Ordered {
-        /// Since when.
-        since: Timestamp,
-    },
-    /// Proven to hold it.
-    Proven {
-        /// Since when.
-        since: Timestamp,
-        /// With this grade.
-        grade: Grade,
-        /// Whether it was still proven after the bake.
-        baked: Baked,
-    },
-    /// It could not be brought to the target.
-    Failed {
-        /// When.
-        since: Timestamp,
-        /// Why.
-        reason: String,
-    },
-    /// Ordered back.
-    Restoring {
-        /// Since when.
-        since: Timestamp,
-    },
-    /// Proven to hold what it held before.
-    Restored {
-        /// Since when.
-        since: Timestamp,
-    },
-    /// Not proven back.
-    NotRestored {
-        /// When.
-        since: Timestamp,
-        /// Why.
-        reason: String,
-    },
-    /// Proved in the last round what it shall hold.
-    Verified {
-        /// When.
-        since: Timestamp,
-        /// With this grade.
-        grade: Grade,
-    },
-    /// Did not.
-    Unverified {
-        /// When.
-        since: Timestamp,
-        /// Why.
-        reason: String,
-    },
-}
-
-/// Whether a proven node has outlived the bake.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Baked {
-    /// Not yet.
-    NotYet,
-    /// It was proven after the bake time.
-    Yes,
-}
-
-/// When a segment began and ended.
+/// When a segment began and ended, and how far its gates are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SegmentState {
-    /// When its nodes were ordered.
+    /// When its turn came.
     pub started_at: Option<Timestamp>,
     /// When it was proven.
     pub proven_at: Option<Timestamp>,
-    /// When its gate opened.
+    /// When it had baked.
     pub baked_at: Option<Timestamp>,
-    /// When it was ordered back.
+    /// When its turn to go back came.
     pub rollback_at: Option<Timestamp>,
+    /// Gates of the spec before this one are through for this segment.
+    pub gates: usize,
+    /// How often the gate at work has been asked for this segment.
+    pub attempts: u32,
+    /// Whether a person let it go on past the pause after this segment.
+    pub promotion: Promotion,
 }
 
-/// What was heard and is not worth a fact. It only lengthens patience and words the reason for waiting; no
-/// verdict of success rests on it, and it is empty again after a restart.
+/// Whether a person let a segment go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Promotion {
+    /// Not yet, or it was not needed.
+    #[default]
+    NotYet,
+    /// Yes.
+    Given,
+}
+
+/// How far the migration is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MigrationState {
+    /// How often it was told to run.
+    pub attempts: u32,
+    /// The node that was told last.
+    pub node: Option<NodeName>,
+    /// Whether it is through: it ended well, or a person said so.
+    pub progress: MigrationProgress,
+}
+
+/// Whether the migration is through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MigrationProgress {
+    /// It is still to come, or under way.
+    #[default]
+    Open,
+    /// It ended well, or a person said that it is done.
+    Done,
+}
+
+/// That it has halted by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Halted {
+    /// Since when.
+    pub since: Timestamp,
+    /// Why.
+    pub halt: Halt,
+}
+
+/// That a person has paused it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paused {
+    /// Since when.
+    pub since: Timestamp,
+    /// Who.
+    pub by: String,
+}
+
+/// Which way it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turned {
+    /// Forwards.
+    Forward,
+    /// Back to what each node held before.
+    Back,
+}
+
+/// What was heard and is not worth a fact; see also [`super::nodes::Ear`]. Empty again after a restart.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ears {
     /// Deadlines do not run while no controller listens: they count from here at the earliest.
     pub(super) listening_since: Option<Timestamp>,
-    /// When each node was last observed, and what it was seen to do.
-    pub(super) heard: BTreeMap<NodeName, (Timestamp, String)>,
-    /// Since when a node claims to hold its order while what is seen differs.
-    pub(super) differs_since: BTreeMap<NodeName, (Timestamp, String)>,
+    /// Since when no node may be taken out although some wait for their turn and none is under way.
+    pub(super) blocked_since: Option<Timestamp>,
+    /// What the migration was last seen to do.
+    pub(super) migration: Option<String>,
 }
 
 impl PartialEq for Deployment {
@@ -170,7 +185,13 @@ impl PartialEq for Deployment {
             && self.phase == other.phase
             && self.nodes == other.nodes
             && self.segments == other.segments
+            && self.migration == other.migration
             && self.cause == other.cause
+            && self.failing == other.failing
+            && self.unresolved == other.unresolved
+            && self.halted == other.halted
+            && self.paused == other.paused
+            && self.turned == other.turned
             && self.abort == other.abort
             && self.started_at == other.started_at
             && self.facts == other.facts
@@ -182,15 +203,18 @@ impl Deployment {
     pub fn planned(fact: &Fact) -> Option<Self> {
         let Fact::Planned { at, spec } = fact else { return None };
         Some(Self {
-            nodes: spec.expected().map(|node| (node.clone(), NodeState::Pending)).collect(),
-            segment_of: (0..)
-                .zip(&spec.segments)
-                .flat_map(|(at, nodes)| nodes.iter().map(move |node| (node.clone(), at)))
-                .collect(),
+            nodes: Nodes::planned(spec, *at),
             segments: vec![SegmentState::default(); spec.segments.len()],
+            size: spec.size(),
             spec: (**spec).clone(),
             phase: Phase::Planned,
+            migration: MigrationState::default(),
             cause: None,
+            failing: None,
+            unresolved: None,
+            halted: None,
+            paused: None,
+            turned: Turned::Forward,
             abort: None,
             started_at: *at,
             facts: 1,
@@ -212,6 +236,10 @@ impl Deployment {
     /// before is forgotten.
     pub fn resume(&mut self, now: Timestamp) {
         self.ears = Ears { listening_since: Some(now), ..Ears::default() };
+        self.nodes.forget_heard(&self.spec);
+        for index in 0..self.nodes.entries().len() {
+            self.schedule(index);
+        }
     }
 
     /// Folds one fact. Total, infallible, without opinion: this is history.
@@ -223,60 +251,124 @@ impl Deployment {
             Fact::SegmentStarted { at, segment } => {
                 self.phase = Phase::Rolling { segment: *segment };
                 self.mark(*segment, |state| state.started_at = Some(*at));
-                for node in self.spec.segments.get(*segment).cloned().unwrap_or_default() {
-                    self.nodes.insert(node, NodeState::Ordered { since: *at });
+            }
+            Fact::NodesOrdered { at, nodes, .. } => {
+                for node in nodes {
+                    self.wish(node, Wish::Forward, NodeState::Ordered { since: *at });
                 }
             }
             Fact::NodeProven { at, node, grade } => {
-                self.nodes.insert(node.clone(), NodeState::Proven { since: *at, grade: *grade, baked: Baked::NotYet });
+                self.set(node, NodeState::Proven { since: *at, grade: *grade, baked: Baked::NotYet });
             }
             Fact::NodeFailed { at, node, reason } => {
-                self.nodes.insert(node.clone(), NodeState::Failed { since: *at, reason: reason.clone() });
+                self.set(node, NodeState::Failed { since: *at, reason: reason.clone() });
             }
             Fact::SegmentProven { at, segment } => {
                 self.phase = Phase::Baking { segment: *segment, since: *at };
                 self.mark(*segment, |state| state.proven_at = Some(*at));
+                self.schedule_segment(*segment);
             }
-            Fact::NodeBaked { node, .. } => {
-                if let Some(NodeState::Proven { baked, .. }) = self.nodes.get_mut(node) {
-                    *baked = Baked::Yes;
-                }
-            }
+            Fact::NodeBaked { node, .. } => self.bake(node),
             Fact::SegmentBaked { at, segment } => {
                 self.phase = Phase::Between { segment: *segment };
                 self.mark(*segment, |state| state.baked_at = Some(*at));
+                self.schedule_segment(*segment);
+            }
+            Fact::GateStarted { at, asking } => {
+                self.phase = Phase::Gating { asking: *asking, since: *at };
+                self.mark(asking.segment, |state| state.attempts = asking.attempt);
+            }
+            Fact::GatePassed { asking, .. } => self.pass_gate(*asking),
+            Fact::GateFailed { asking, detail, .. } => {
+                self.phase = Phase::Between { segment: asking.segment };
+                let (name, detail) = (self.gate_name(*asking), detail.clone());
+                self.failing = Some(Cause::GateFailed { asking: *asking, name, detail });
+            }
+            Fact::GateInconclusive { asking, detail, .. } => {
+                self.phase = Phase::Between { segment: asking.segment };
+                let (name, detail) = (self.gate_name(*asking), detail.clone());
+                self.unresolved = Some(Halt::Inconclusive { asking: *asking, name, detail });
+            }
+            Fact::MigrationStarted { at, node, attempt } => {
+                if let Some(migration) = &self.spec.migration {
+                    self.phase = Phase::Migrating { place: migration.place, since: *at };
+                }
+                self.migration.attempts = *attempt;
+                self.migration.node = Some(node.clone());
+                self.ears.migration = None;
+            }
+            Fact::MigrationSucceeded { .. } => {
+                self.migration.progress = MigrationProgress::Done;
+                self.leave_migration();
+            }
+            Fact::MigrationFailed { reason, .. } => {
+                self.failing = Some(Cause::MigrationFailed { name: self.migration_name(), reason: reason.clone() });
+                self.leave_migration();
+            }
+            Fact::MigrationInterrupted { reason, .. } => {
+                self.unresolved = Some(Halt::Interrupted { name: self.migration_name(), reason: reason.clone() });
+                self.leave_migration();
+            }
+            Fact::Halted { at, halt } => {
+                // Another halt does not settle it: a person has still to be told of it.
+                self.unresolved.take_if(|unresolved| unresolved == halt);
+                if let Halt::Failure { cause: Cause::BudgetExceeded { .. } } = halt {
+                    self.nodes.tell_of_failures();
+                }
+                self.halted = Some(Halted { since: *at, halt: halt.clone() });
+            }
+            Fact::Promoted { again, .. } => self.promote(*again),
+            Fact::Paused { at, by } => self.paused = Some(Paused { since: *at, by: by.clone() }),
+            Fact::Resumed { .. } => self.paused = None,
+            Fact::NodeWaived { node, waiver, .. } => {
+                if let Some(index) = self.nodes.find(node) {
+                    self.nodes.change(index, |entry| entry.waiver = Some(waiver.clone()));
+                }
+            }
+            Fact::NodeJoined { at, node, previous } => self.join(node, previous, *at),
+            Fact::NodeDecommissioned { at, node, by, reason } => {
+                let reason = format!("decommissioned by {by}: {reason}");
+                self.wish(node, Wish::Nothing, NodeState::Decommissioned { since: *at, reason });
             }
             Fact::AbortRequested { by, mode, .. } => {
                 self.abort = Some(*mode);
                 self.cause = Some(Cause::Aborted { by: by.clone() });
+                self.unhand();
+            }
+            Fact::Superseded { by, deployment, .. } => {
+                self.cause = Some(Cause::Superseded { by: by.clone(), deployment: deployment.clone() });
+                self.unhand();
             }
             Fact::RollbackStarted { cause, .. } => {
                 self.phase = Phase::TurningBack { segment: None };
+                self.turned = Turned::Back;
                 self.cause = Some(cause.clone());
+                self.unhand();
             }
             Fact::Stopped { cause, .. } => {
                 self.phase = Phase::Stopped;
                 self.cause = Some(cause.clone());
+                self.unhand();
             }
             Fact::SegmentRollbackStarted { at, segment } => {
                 self.phase = Phase::RollingBack { segment: *segment };
                 self.mark(*segment, |state| state.rollback_at = Some(*at));
-                for node in self.spec.segments.get(*segment).cloned().unwrap_or_default() {
-                    self.nodes.insert(node, NodeState::Restoring { since: *at });
+            }
+            Fact::NodesTurnedBack { at, nodes, .. } => {
+                for node in nodes {
+                    self.wish(node, Wish::Back, NodeState::Restoring { since: *at });
                 }
             }
-            Fact::NodeRestored { at, node } => {
-                self.nodes.insert(node.clone(), NodeState::Restored { since: *at });
-            }
+            Fact::NodeRestored { at, node } => self.set(node, NodeState::Restored { since: *at }),
             Fact::NodeNotRestored { at, node, reason } => {
-                self.nodes.insert(node.clone(), NodeState::NotRestored { since: *at, reason: reason.clone() });
+                self.set(node, NodeState::NotRestored { since: *at, reason: reason.clone() });
             }
-            Fact::VerificationStarted { at } => self.phase = Phase::Verifying { since: *at },
+            Fact::VerificationStarted { at } => self.begin_verification(*at),
             Fact::NodeVerified { at, node, grade } => {
-                self.nodes.insert(node.clone(), NodeState::Verified { since: *at, grade: *grade });
+                self.set(node, NodeState::Verified { since: *at, grade: *grade });
             }
             Fact::NodeUnverified { at, node, reason } => {
-                self.nodes.insert(node.clone(), NodeState::Unverified { since: *at, reason: reason.clone() });
+                self.set(node, NodeState::Unverified { since: *at, reason: reason.clone() });
             }
             Fact::Finished { at, outcome } => self.phase = Phase::Finished { at: *at, outcome: *outcome },
         }
@@ -286,6 +378,141 @@ impl Deployment {
         if let Some(state) = self.segments.get_mut(segment) {
             change(state);
         }
+    }
+
+    fn set(&mut self, node: &NodeName, state: NodeState) {
+        if let Some(index) = self.nodes.find(node) {
+            self.nodes.change(index, |entry| entry.state = state);
+            self.schedule(index);
+        }
+    }
+
+    fn wish(&mut self, node: &NodeName, wish: Wish, state: NodeState) {
+        if let Some(index) = self.nodes.find(node) {
+            self.nodes.change(index, |entry| {
+                entry.wish = wish;
+                entry.state = state;
+                // What was seen before this order is no news of it.
+                (entry.ear.heard, entry.ear.differs) = (None, None);
+            });
+            self.schedule(index);
+        }
+    }
+
+    fn bake(&mut self, node: &NodeName) {
+        if let Some(index) = self.nodes.find(node) {
+            self.nodes.change(index, |entry| {
+                if let NodeState::Proven { baked, .. } = &mut entry.state {
+                    *baked = Baked::Yes;
+                }
+            });
+            self.schedule(index);
+        }
+    }
+
+    fn pass_gate(&mut self, asking: Asking) {
+        if let Phase::Gating { .. } = self.phase {
+            self.phase = Phase::Between { segment: asking.segment };
+        }
+        self.mark(asking.segment, |state| (state.gates, state.attempts) = (asking.gate + 1, 0));
+    }
+
+    fn leave_migration(&mut self) {
+        if let Phase::Migrating { place, .. } = self.phase {
+            self.phase = match place {
+                Place::Before(0) => Phase::Planned,
+                Place::Before(segment) => Phase::Between { segment: segment - 1 },
+                Place::After(segment) => Phase::Between { segment },
+            };
+        }
+    }
+
+    fn promote(&mut self, again: Again) {
+        let Some(halted) = self.halted.take() else { return };
+        // What went wrong meanwhile is not what this person was told of.
+        let is_told = |cause: &mut Cause| matches!(&halted.halt, Halt::Failure { cause: told } if told == cause);
+        let failing = self.failing.take_if(is_told);
+        if again == Again::Retry {
+            return;
+        }
+        match halted.halt {
+            Halt::PauseAfter { segment } => self.mark(segment, |state| state.promotion = Promotion::Given),
+            Halt::Inconclusive { asking, .. } => self.pass_gate(asking),
+            Halt::Interrupted { .. } => self.migration.progress = MigrationProgress::Done,
+            Halt::Failure { .. } => match failing {
+                Some(Cause::GateFailed { asking, .. }) => self.pass_gate(asking),
+                Some(Cause::MigrationFailed { .. }) => self.migration.progress = MigrationProgress::Done,
+                Some(
+                    Cause::BudgetExceeded { .. }
+                    | Cause::CapacityLost { .. }
+                    | Cause::NobodyDecided { .. }
+                    | Cause::Aborted { .. }
+                    | Cause::Superseded { .. },
+                )
+                | None => {}
+            },
+        }
+    }
+
+    /// Whatever it waited for a person to decide is decided.
+    fn unhand(&mut self) {
+        self.halted = None;
+        self.paused = None;
+        self.unresolved = None;
+    }
+
+    fn join(&mut self, node: &NodeName, previous: &Previous, at: Timestamp) {
+        let index = self.nodes.expect(node, None, at, &self.spec);
+        let wish = match (self.phase, self.turned) {
+            (Phase::Verifying { .. }, Turned::Forward) => Wish::Forward,
+            (_, _) => Wish::Nothing,
+        };
+        self.nodes.change(index, |entry| {
+            entry.segment = None;
+            entry.expected_since = at;
+            entry.previous = Some(previous.clone());
+            entry.state = NodeState::Pending;
+            entry.wish = wish;
+            // A machine that comes back under its name is another one.
+            entry.ear = Ear::default();
+        });
+        self.schedule(index);
+    }
+
+    fn begin_verification(&mut self, at: Timestamp) {
+        self.phase = Phase::Verifying { since: at };
+        for index in 0..self.nodes.entries().len() {
+            let entry = self.nodes.entry(index);
+            // The absent and those who joined are ordered now, and only forward.
+            let last = entry.segment.is_none() && entry.state == NodeState::Pending;
+            if last && self.turned == Turned::Forward {
+                self.nodes.change(index, |entry| {
+                    entry.wish = Wish::Forward;
+                    // What was seen before this order is no news of it.
+                    entry.ear.differs = None;
+                });
+            }
+            self.schedule(index);
+        }
+    }
+
+    fn schedule_segment(&mut self, segment: usize) {
+        for index in self.nodes.of_segment(segment) {
+            self.schedule(index);
+        }
+    }
+
+    pub(super) fn schedule(&mut self, index: usize) {
+        let due = self.due(self.nodes.entry(index));
+        self.nodes.schedule(index, due);
+    }
+
+    pub(super) fn gate_name(&self, asking: Asking) -> String {
+        self.spec.gates.get(asking.gate).map_or_else(|| (asking.gate + 1).to_string(), |gate| gate.name.clone())
+    }
+
+    pub(super) fn migration_name(&self) -> String {
+        self.spec.migration.as_ref().map_or_else(String::new, |migration| migration.name.clone())
     }
 
     /// What was asked.
@@ -299,7 +526,7 @@ impl Deployment {
     }
 
     /// What is known of each expected node.
-    pub fn nodes(&self) -> &BTreeMap<NodeName, NodeState> {
+    pub fn nodes(&self) -> &Nodes {
         &self.nodes
     }
 
@@ -308,9 +535,24 @@ impl Deployment {
         &self.segments
     }
 
+    /// How far the migration is, if there is one.
+    pub fn migration(&self) -> &MigrationState {
+        &self.migration
+    }
+
     /// Why it turned back or ended early.
     pub fn cause(&self) -> Option<&Cause> {
         self.cause.as_ref()
+    }
+
+    /// Why it has halted by itself, if it has.
+    pub fn halted(&self) -> Option<&Halted> {
+        self.halted.as_ref()
+    }
+
+    /// Who paused it, if anyone has.
+    pub fn paused(&self) -> Option<&Paused> {
+        self.paused.as_ref()
     }
 
     /// When it was planned.
@@ -326,6 +568,8 @@ impl Deployment {
             | Phase::Rolling { .. }
             | Phase::Baking { .. }
             | Phase::Between { .. }
+            | Phase::Gating { .. }
+            | Phase::Migrating { .. }
             | Phase::Stopped
             | Phase::TurningBack { .. }
             | Phase::RollingBack { .. }
@@ -340,12 +584,11 @@ impl Deployment {
 
     /// Whether its way leads back to what was held before.
     pub fn is_turned_back(&self) -> bool {
-        self.segments.iter().any(|segment| segment.rollback_at.is_some())
-            || matches!(self.phase, Phase::TurningBack { .. } | Phase::RollingBack { .. })
+        self.turned == Turned::Back
     }
 
     /// The last thing a node was seen to do, for people.
     pub fn last_heard(&self, node: &NodeName) -> Option<&str> {
-        self.ears.heard.get(node).map(|(_, detail)| detail.as_str())
+        self.nodes.find(node).and_then(|index| self.nodes.entry(index).ear.heard.as_deref())
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::drift::{Catalogue, Finding, FindingKey, Kind};
 use crate::evidence::{
-    DeviationKind, Health, LinkState, Mapped, Parentage, Place, Process, Progress, ServiceEvidence, Started,
+    Confirmation, DeviationKind, Health, LinkState, Mapped, Parentage, Place, Process, Progress, ServiceEvidence,
+    Started,
 };
 use crate::release::{Descriptor, Grade};
 use crate::{Generation, Hold, Millis, Order, ReleaseId};
@@ -16,6 +17,8 @@ pub enum Standing {
         grade: Grade,
         /// How long the service has been up without its main process starting anew; without end for "nothing".
         up: Millis,
+        /// Whether the agent may still undo it by itself.
+        confirmation: Confirmation,
     },
     /// The agent is at work on this order.
     Working {
@@ -141,7 +144,11 @@ impl Scene<'_> {
                 }
             },
         };
-        let standing = if findings.is_empty() { Standing::Proven { grade, up: self.up() } } else { Standing::Differs };
+        let standing = if findings.is_empty() {
+            Standing::Proven { grade, up: self.up(), confirmation: self.evidence.confirmation }
+        } else {
+            Standing::Differs
+        };
         Comparison { standing, findings }
     }
 

@@ -38,7 +38,13 @@ fn catalogue() -> Catalogue {
 }
 
 fn order(hold: Hold) -> Order {
-    Order { node: "n1".parse().unwrap(), service: "web".parse().unwrap(), generation: Generation(7), hold }
+    Order {
+        node: "n1".parse().unwrap(),
+        service: "web".parse().unwrap(),
+        generation: Generation(7),
+        hold,
+        confirm: Millis(0),
+    }
 }
 
 fn hold_new() -> Order {
@@ -82,6 +88,7 @@ fn evidence() -> ServiceEvidence {
         service: "web".parse().unwrap(),
         generation: Generation(7),
         progress: Progress::Held,
+        confirmation: Confirmation::Given,
         current: Some(NEW.parse().unwrap()),
         files: Vec::new(),
         files_omitted: 0,
@@ -104,7 +111,7 @@ fn kinds(evidence: &ServiceEvidence) -> Vec<Kind> {
 fn the_release_running_is_proven_by_digest() {
     assert_eq!(
         compare(&hold_new(), Some(&evidence()), &catalogue()).standing,
-        Standing::Proven { grade: Grade::Digest, up: Millis(1_000) }
+        Standing::Proven { grade: Grade::Digest, up: Millis(1_000), confirmation: Confirmation::Given }
     );
 }
 
@@ -113,7 +120,7 @@ fn an_interpreter_is_proven_by_context_only() {
     let seen = ServiceEvidence { processes: vec![interpreter()], ..evidence() };
     assert_eq!(
         compare(&hold_new(), Some(&seen), &catalogue()).standing,
-        Standing::Proven { grade: Grade::Context, up: Millis(1_000) }
+        Standing::Proven { grade: Grade::Context, up: Millis(1_000), confirmation: Confirmation::Given }
     );
     for started in [Started::BeforeActivation, Started::Unknown] {
         assert_eq!(

@@ -3,6 +3,7 @@
 use fleet::outcome::exit;
 use fleet_proto::v1;
 
+use super::gates::Tests;
 use super::session::Session;
 use super::watch::{Until, watch};
 use crate::client::{Controller, Operator};
@@ -24,9 +25,21 @@ pub struct Begin {
     /// Do not ask
     #[arg(short, long)]
     pub yes: bool,
+    /// If another deployment of the service runs: wait for it to end, and begin then
+    #[arg(long, conflicts_with = "supersede")]
+    pub queue: bool,
+    /// If another deployment of the service runs: end it where it is, and take its place
+    #[arg(long)]
+    pub supersede: bool,
 }
 
 impl Begin {
+    /// Puts what happens to a deployment in the way into a request.
+    pub fn add_to(&self, request: &mut v1::DeploymentRequest) {
+        request.queue = self.queue;
+        request.supersede = self.supersede;
+    }
+
     /// Whether a person is asked first: the context says so, and nobody has said yes. Without a terminal it simply
     /// runs; who may deploy is decided at the controller.
     pub fn asks(&self, controller: &Controller) -> bool {
@@ -43,6 +56,7 @@ impl Begin {
         controller: &Controller,
         client: Operator,
         deployment: v1::Deployment,
+        tests: Tests,
         format: Format,
     ) -> Result<u8, Failure> {
         let id = deployment.id.clone();
@@ -53,7 +67,9 @@ impl Begin {
                 }
                 _ => session.screen.out(&format!("{id}\n")),
             }
-            session.screen.say(&format!("detached; {id} goes on. Come back with: fleetctl wait {id}"));
+            session
+                .screen
+                .say(&format!("detached; {id} goes on. Come back with: fleetctl wait {id}{}", tests.farewell(&id)));
             return Ok(exit::OK);
         }
         if session.screen.is_live() && format != Format::Jsonl {
@@ -64,6 +80,6 @@ impl Begin {
             ));
         }
         tracing::info!(%id, nodes = tally::expected(&deployment).len(), "watching");
-        watch(session, controller, client, deployment, Until::Done, format).await
+        watch(session, controller, client, deployment, Until::Done, tests, format).await
     }
 }

@@ -13,13 +13,19 @@ use crate::output::screen::Accent;
 
 mod abort;
 mod begin;
+mod checks;
 mod completion;
 mod context;
 mod deploy;
 mod dev;
 mod dev_break;
+mod display;
 mod drift;
+mod exceptions;
+mod gates;
 mod history;
+mod limit;
+mod locks;
 mod login;
 mod nodes;
 mod plan;
@@ -28,8 +34,10 @@ mod releases;
 mod rollback;
 mod rollout;
 mod session;
+mod simulate;
 mod start;
 mod status;
+mod tell;
 mod tokens;
 mod verify;
 mod version;
@@ -51,8 +59,9 @@ pub use session::{Global, Session};
   fleetctl drift                                   # what differs from what is desired
 
 Exit codes: 0 done, 1 failed, 2 differences found, 3 failed and rolled back, 4 a human is needed,
-5 aborted, 6 timed out, 64 usage, 65 bad input file, 69 controller unreachable, 75 busy,
-77 not allowed, 78 local configuration or certificate, 130 detached."
+5 aborted, 6 timed out, 7 done but for waived nodes, 64 usage, 65 bad input file,
+69 controller unreachable, 75 busy, 77 not allowed, 78 local configuration or certificate,
+130 detached."
 )]
 pub struct Cli {
     /// What every verb understands.
@@ -78,6 +87,17 @@ pub enum Verb {
     Rollback(rollback::Args),
     /// End a running deployment
     Abort(abort::Args),
+    /// Keep a running deployment from beginning anything new
+    Pause(tell::Pause),
+    /// Let a paused deployment go on
+    Resume(tell::Resume),
+    /// Let a deployment that has halted go on
+    Promote(tell::Promote),
+    /// Let a running deployment end without the proof of a node
+    Waive(tell::Waive),
+    /// Keep deployments of a service away for a while
+    #[command(subcommand)]
+    Locks(locks::Verb),
     /// List past deployments
     History(history::Args),
     /// Show where the fleet differs from what is desired
@@ -101,6 +121,8 @@ pub enum Verb {
     /// Run a whole fleet on this machine
     #[command(subcommand)]
     Dev(dev::Verb),
+    /// Play a story of a deployment in simulated time, without a fleet
+    Simulate(simulate::Args),
     /// Print a completion script for a shell
     Completion(completion::Args),
     /// Show the versions of this program and of the controller
@@ -171,6 +193,11 @@ async fn dispatch(session: &Session, verb: Verb) -> Result<u8, Failure> {
         Verb::Wait(args) => wait::run(session, args).await,
         Verb::Rollback(args) => rollback::run(session, args).await,
         Verb::Abort(args) => abort::run(session, args).await,
+        Verb::Pause(args) => tell::pause(session, args).await,
+        Verb::Resume(args) => tell::resume(session, args).await,
+        Verb::Promote(args) => tell::promote(session, args).await,
+        Verb::Waive(args) => tell::waive(session, args).await,
+        Verb::Locks(verb) => locks::run(session, verb).await,
         Verb::History(args) => history::run(session, args).await,
         Verb::Drift(args) => drift::run(session, args).await,
         Verb::Verify(args) => verify::run(session, args).await,
@@ -180,6 +207,7 @@ async fn dispatch(session: &Session, verb: Verb) -> Result<u8, Failure> {
         Verb::Login(args) => login::run(session, args).await,
         Verb::Context(verb) => context::run(session, verb),
         Verb::Dev(verb) => dev::run(session, verb).await,
+        Verb::Simulate(args) => simulate::run(session, args),
         Verb::Completion(args) => completion::run(session, args),
         Verb::Version(args) => version::run(session, args).await,
     }
@@ -211,10 +239,26 @@ mod tests {
             "fleetctl verify ",
             "fleetctl drift -s ",
             "fleetctl rollback ",
+            "fleetctl deploy --plan p-1 --segments 4",
+            "fleetctl deploy --plan p-1 -l web",
+            "fleetctl deploy --plan p-1 --test x",
+            "fleetctl deploy --plan p-1 --waive n1=x",
+            "fleetctl deploy --plan p-1 .",
+            "fleetctl deploy --plan ",
+            "fleetctl deploy --queue --supersede",
+            "fleetctl deploy -i hosts.ini",
+            "fleetctl deploy -l ",
+            "fleetctl plan --list --keep",
+            "fleetctl promote",
+            "fleetctl waive d-1 n1",
+            "fleetctl waive d-1 n1 --reason ",
+            "fleetctl locks hold shop",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(exit_of_usage(error.kind()), 64, "{line}");
         }
+        // What is said about a plan that is carried out is no part of it.
+        assert!(Cli::try_parse_from("fleetctl deploy --plan p-1 -m why -e prod --queue --detach".split(' ')).is_ok());
         for line in ["fleetctl --help", "fleetctl deploy -h", "fleetctl -V"] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(exit_of_usage(error.kind()), 0, "{line}");

@@ -39,6 +39,8 @@ pub struct Ready {
     pub release: v1::Release,
     /// The `deploy:` block of its file; empty unless a directory was named.
     pub defaults: DeployDefaults,
+    /// Where that file lies, and its test runs.
+    pub directory: Option<PathBuf>,
 }
 
 /// Reads what was named. A path wins over a release of the same name; nothing means the working directory.
@@ -81,7 +83,7 @@ pub async fn provide(
         Source::Known(name) => {
             let reply = answer(CALL_DEADLINE, client.get_release(v1::GetReleaseRequest { name })).await?;
             let release = reply.release.ok_or_else(|| Failure::failed("the controller answered without a release"))?;
-            Ok(Ready { release, defaults: DeployDefaults::default() })
+            Ok(Ready { release, defaults: DeployDefaults::default(), directory: None })
         }
         Source::Directory(path) => {
             let temporary =
@@ -95,7 +97,7 @@ pub async fn provide(
             let packed = file.pack(&path, &place).map_err(wrong)?;
             let mut bundle = File::open(&place).map_err(temporary)?;
             let release = upload(session, controller, client, &mut bundle, &packed.digest, packed.size).await?;
-            Ok(Ready { release, defaults: file.deploy })
+            Ok(Ready { release, defaults: file.deploy, directory: Some(path) })
         }
         Source::Bundle(path) => {
             let cannot = |e: &dyn std::error::Error| {
@@ -107,7 +109,7 @@ pub async fn provide(
             bundle.rewind().map_err(|e| cannot(&e))?;
             let (digest, size) = fleet_bundle::digest(&mut bundle).map_err(|e| cannot(&e))?;
             let release = upload(session, controller, client, &mut bundle, &digest, size).await?;
-            Ok(Ready { release, defaults: DeployDefaults::default() })
+            Ok(Ready { release, defaults: DeployDefaults::default(), directory: None })
         }
     }
 }

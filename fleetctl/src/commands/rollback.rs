@@ -5,6 +5,8 @@ use fleet::outcome::exit;
 use fleet_proto::v1;
 
 use super::begin::Begin;
+use super::deploy::tests_of;
+use super::limit;
 use super::plan;
 use super::rollout::Rollout;
 use super::session::{Answer, Session};
@@ -41,23 +43,31 @@ pub(super) async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
         Some(service) => service.to_string(),
         None => only_service(&mut client).await?,
     };
-    let options = args.rollout.request("", &DeployDefaults::default());
-    let request =
-        v1::RollbackRequest { service: service.clone(), to: args.to.unwrap_or_default(), options: Some(options) };
+    let mut options = args.rollout.request("", &DeployDefaults::default());
+    args.begin.add_to(&mut options);
+    let to = args.to.unwrap_or_default();
+    if args.rollout.limit.is_given() {
+        let all = v1::DeploymentRequest { environment: options.environment.clone(), ..Default::default() };
+        let all = v1::RollbackRequest { service: service.clone(), to: to.clone(), options: Some(all) };
+        let meant = answer(CALL_DEADLINE, client.plan_rollback(all)).await?;
+        limit::add_to(&mut options, args.rollout.limit.resolve(&mut client, &meant).await?);
+    }
+    let tests = tests_of(&options, &args.rollout, None);
+    let request = v1::RollbackRequest { service: service.clone(), to, options: Some(options) };
     let plan = answer(CALL_DEADLINE, client.plan_rollback(request.clone())).await?;
     if args.begin.dry_run {
         plan::show_made(session, plan, format)?;
         return Ok(exit::OK);
     }
     // Also if it would be refused now: the controller's refusal has the exit code and says what to do.
-    session.screen.say(&render(&plan, session.screen.glyphs));
+    session.screen.say(&render(&plan, session.screen.zone, session.screen.glyphs));
     if args.begin.asks(&controller)
         && session.ask(&format!("Roll {service} back on {}?", controller.target().controller)) == Answer::No
     {
         return Err(Failure::failed("not confirmed; nothing was changed"));
     }
     let deployment = start(session, &controller, &mut client, &service, &Start::Rollback(request)).await?;
-    args.begin.go_on(session, &controller, client, deployment, format).await
+    args.begin.go_on(session, &controller, client, deployment, tests, format).await
 }
 
 async fn only_service(client: &mut Operator) -> Result<String, Failure> {

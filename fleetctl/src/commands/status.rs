@@ -3,6 +3,7 @@
 use fleet::outcome::exit;
 use fleet_proto::v1;
 
+use super::gates::Tests;
 use super::session::Session;
 use super::watch::{Until, watch};
 use crate::client::{CALL_DEADLINE, answer};
@@ -36,7 +37,7 @@ pub(super) async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
         let deployment =
             answer(CALL_DEADLINE, client.get_deployment(v1::GetDeploymentRequest { deployment: id })).await?;
         if args.watch {
-            return watch(session, &controller, client, deployment, Until::Done, format).await;
+            return watch(session, &controller, client, deployment, Until::Done, Tests::Elsewhere, format).await;
         }
         let now = session.local_ms().max(deployment.started_at_ms);
         match format {

@@ -1,27 +1,22 @@
 //! Watching a deployment to its end: drawn in place for a person, one line per fact for a log, one object per event for
 //! a program. A controller that dies is waited for; Ctrl-C leaves at once, and the deployment goes on.
 
-use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use fleet::Outcome;
 use fleet::outcome::exit;
 use fleet_proto::v1;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Session;
+use super::display::Display;
+use super::gates::{Tester, Tests};
 use crate::client::{Controller, Operator, Patience, is_transport, status_failure};
 use crate::failure::Failure;
-use crate::output::documents::{self, Deployment, Event, STREAM_FORMAT};
 use crate::output::format::Format;
-use crate::output::frame;
-use crate::output::lines::Lines;
-use crate::output::screen::{Screen, Verbosity};
+use crate::output::tally;
 
 /// Frames are drawn at most this often.
 const FRAME_INTERVAL: Duration = Duration::from_millis(100);
-/// And at least this often, so that the times move.
-const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How the watching ended.
 #[derive(Debug)]
@@ -37,6 +32,8 @@ enum End {
 pub enum Until {
     /// The outcome.
     Done,
+    /// It has halted, and a person may promote it.
+    Promotable,
     /// The segment with this number, from 1, has baked.
     Segment(u32),
 }
@@ -46,6 +43,7 @@ impl Until {
     pub fn is_reached(self, deployment: &v1::Deployment) -> bool {
         match self {
             Self::Done => !deployment.outcome.is_empty(),
+            Self::Promotable => !deployment.halted.is_empty(),
             Self::Segment(n) => {
                 let segment =
                     usize::try_from(n).ok().and_then(|n| n.checked_sub(1)).and_then(|i| deployment.segments.get(i));
@@ -65,40 +63,47 @@ pub async fn watch(
     mut client: Operator,
     first: v1::Deployment,
     until: Until,
+    tests: Tests,
     format: Format,
 ) -> Result<u8, Failure> {
     let mut interrupt =
         signal(SignalKind::interrupt()).map_err(|e| Failure::failed("cannot wait for Ctrl-C").caused_by(&e))?;
     let mut display = Display::new(session, format, first);
     let deadline = session.timeout().map(|t| Instant::now() + t);
-    let end = follow(controller, &mut client, &mut display, until, deadline, &mut interrupt).await;
+    let mut tester = Tester::new(tests, controller);
+    let end = follow(controller, &mut client, &mut display, &mut tester, until, deadline, &mut interrupt).await;
+    for event in tester.rest() {
+        display.test(event);
+    }
     display.clear();
     let id = display.deployment.id.clone();
-    match end? {
+    let farewell = tester.tests().farewell(&id);
+    let code = match end? {
         End::Finished => {
             display.finish();
             Ok(exit_of(&display.deployment))
         }
         End::Reached => {
-            session.screen.say(&format!("{id} has reached what was waited for; it goes on"));
+            session.screen.say(&format!("{id} has reached what was waited for; it goes on{farewell}"));
             Ok(exit::OK)
         }
         End::Detached => {
-            session.screen.insist(&format!("detached; {id} goes on. Come back with: fleetctl wait {id}"));
+            session.screen.insist(&format!("detached; {id} goes on. Come back with: fleetctl wait {id}{farewell}"));
             Ok(exit::DETACHED)
         }
         End::TimedOut => {
-            session.screen.insist(&format!("timed out; {id} goes on. Come back with: fleetctl wait {id}"));
+            session.screen.insist(&format!("timed out; {id} goes on. Come back with: fleetctl wait {id}{farewell}"));
             Ok(exit::TIMED_OUT)
         }
-    }
+    };
+    // Only now: what was said about it must not wait for a test that is slow to end.
+    tester.stop().await;
+    code
 }
 
 /// The exit code of a finished deployment. An outcome this program does not know is never success.
 pub fn exit_of(deployment: &v1::Deployment) -> u8 {
-    let known =
-        [Outcome::Converged, Outcome::ConvergedWithWaivers, Outcome::RolledBack, Outcome::Unproven, Outcome::Aborted];
-    match known.into_iter().find(|o| o.as_str() == deployment.outcome) {
+    match tally::outcome(deployment) {
         Some(outcome) => outcome.exit_code(),
         None => u8::try_from(deployment.exit_code).ok().filter(|&code| code != exit::OK).unwrap_or(exit::FAILED),
     }
@@ -108,6 +113,7 @@ async fn follow(
     controller: &Controller,
     client: &mut Operator,
     display: &mut Display<'_>,
+    tester: &mut Tester,
     until: Until,
     deadline: Option<Instant>,
     interrupt: &mut Signal,
@@ -134,6 +140,7 @@ async fn follow(
                 _ = interrupt.recv() => return Ok(End::Detached),
                 () = &mut timed_out => return Ok(End::TimedOut),
                 _ = ticks.tick() => display.tick(),
+                event = tester.next() => display.test(event),
                 opened = &mut opening, if stream.is_none() => match opened {
                     Ok(response) => stream = Some(response.into_inner()),
                     Err(status) => break status,
@@ -145,6 +152,7 @@ async fn follow(
                             next_fact = last.index + 1;
                         }
                         display.update(update);
+                        tester.see(&display.deployment, client);
                         if !display.deployment.outcome.is_empty() {
                             return Ok(End::Finished);
                         }
@@ -192,169 +200,11 @@ async fn reconnect(controller: &Controller, patience: &mut Patience) -> Result<O
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    Live,
-    Lines,
-    Events,
-    Silent,
-}
-
-/// What is shown while watching.
-struct Display<'a> {
-    screen: &'a Screen,
-    mode: Mode,
-    format: Format,
-    deployment: v1::Deployment,
-    lines: Lines,
-    /// The controller's clock: its time when something was last heard, and how long ago that is here.
-    clock: (i64, Instant),
-    drawn: usize,
-    drawn_at: Option<Instant>,
-    dirty: bool,
-    lost: bool,
-}
-
-impl<'a> Display<'a> {
-    fn new(session: &'a Session, format: Format, first: v1::Deployment) -> Self {
-        let screen = &session.screen;
-        let mode = match format {
-            Format::Jsonl => Mode::Events,
-            _ if screen.verbosity == Verbosity::Quiet => Mode::Silent,
-            _ if screen.is_live() && screen.verbosity == Verbosity::Normal => Mode::Live,
-            _ => Mode::Lines,
-        };
-        if mode == Mode::Events {
-            screen
-                .out(&documents::line(&Event::Version { format: STREAM_FORMAT, fleetctl: env!("CARGO_PKG_VERSION") }));
-        }
-        // A deployment that was just started began a moment ago; of an older one only the local clock knows how long.
-        let started_now = first.facts <= 2;
-        let now = if started_now { first.started_at_ms } else { session.local_ms().max(first.started_at_ms) };
-        Self {
-            screen,
-            mode,
-            format,
-            deployment: first,
-            lines: Lines::new(screen.verbosity),
-            clock: (now, Instant::now()),
-            drawn: 0,
-            drawn_at: None,
-            dirty: true,
-            lost: false,
-        }
-    }
-
-    fn now_ms(&self) -> i64 {
-        let since = i64::try_from(self.clock.1.elapsed().as_millis()).unwrap_or(i64::MAX);
-        self.clock.0.saturating_add(since)
-    }
-
-    fn update(&mut self, update: v1::DeploymentUpdate) {
-        if let Some(deployment) = update.deployment {
-            self.deployment = deployment;
-        }
-        if self.lost {
-            self.lost = false;
-            if self.mode == Mode::Lines {
-                self.screen.say("the controller is back");
-            }
-        }
-        let newest = update.facts.iter().map(|f| f.at_ms).fold(self.now_ms(), i64::max);
-        self.clock = (newest, Instant::now());
-        self.dirty = true;
-        match self.mode {
-            Mode::Live | Mode::Silent => {}
-            Mode::Lines => {
-                for line in self.lines.of(&self.deployment, &update.facts) {
-                    self.screen.say(&line);
-                }
-            }
-            Mode::Events => {
-                for fact in update.facts {
-                    let event = Event::Fact { deployment: self.deployment.id.clone(), fact: fact.into() };
-                    self.screen.out(&documents::line(&event));
-                }
-            }
-        }
-    }
-
-    fn lost(&mut self) {
-        if !self.lost && matches!(self.mode, Mode::Lines) {
-            self.screen.say("the controller went away; trying again");
-        }
-        self.lost = true;
-        self.dirty = true;
-    }
-
-    fn tick(&mut self) {
-        let stale = self.drawn_at.is_none_or(|at| at.elapsed() >= CLOCK_INTERVAL);
-        if self.mode == Mode::Live && (self.dirty || stale) {
-            self.draw();
-        }
-    }
-
-    fn draw(&mut self) {
-        let (width, height) = self.screen.size();
-        // One column is kept free: a full line would wrap on some terminals.
-        let mut lines = frame::frame(&self.deployment, self.now_ms(), self.screen.glyphs, width.saturating_sub(1));
-        if self.lost {
-            lines.push("  the controller went away; trying again".to_owned());
-        }
-        // What does not fit cannot be drawn over; the end of the frame is where things happen last.
-        let most = height.saturating_sub(1).max(1);
-        if lines.len() > most {
-            lines.drain(..lines.len() - most);
-        }
-        let mut text = self.rewind();
-        for line in &lines {
-            text += line;
-            text.push('\n');
-        }
-        let mut stderr = std::io::stderr().lock();
-        let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
-        self.drawn = lines.len();
-        self.drawn_at = Some(Instant::now());
-        self.dirty = false;
-    }
-
-    fn rewind(&self) -> String {
-        if self.drawn == 0 { String::new() } else { format!("\u{1b}[{}A\u{1b}[J", self.drawn) }
-    }
-
-    /// Leaves the last frame standing, complete.
-    fn clear(&mut self) {
-        if self.mode == Mode::Live {
-            self.draw();
-        }
-    }
-
-    fn finish(&mut self) {
-        let deployment = &self.deployment;
-        match (self.format, self.mode) {
-            (Format::Jsonl, _) => self
-                .screen
-                .out(&documents::line(&Event::Outcome { deployment: Box::new(Deployment::from(deployment.clone())) })),
-            (Format::Json, _) => {
-                self.screen.out(&documents::document("Deployment", Deployment::from(deployment.clone())))
-            }
-            (_, Mode::Live) => self.screen.out(&frame::ending(deployment, self.screen)),
-            (_, Mode::Lines | Mode::Silent | Mode::Events) => {
-                for line in self.lines.ending(deployment) {
-                    self.screen.out(&format!("{line}\n"));
-                }
-                if self.mode == Mode::Lines && deployment.outcome.starts_with("converged") {
-                    self.screen.say(frame::proofs(deployment).trim_end());
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::samples::{finished, rolling};
+    use crate::output::samples::{finished, halted, rolling};
+    use fleet::Outcome;
 
     #[test]
     fn an_unknown_outcome_is_never_success() {
@@ -374,5 +224,6 @@ mod tests {
         assert!(!Until::Segment(2).is_reached(&rolling()));
         assert!(!Until::Segment(0).is_reached(&rolling()) && !Until::Segment(99).is_reached(&rolling()));
         assert!(!Until::Done.is_reached(&rolling()));
+        assert!(Until::Promotable.is_reached(&halted()) && !Until::Promotable.is_reached(&rolling()));
     }
 }

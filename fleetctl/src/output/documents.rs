@@ -1,13 +1,11 @@
 //! The JSON documents of `-o json`: `{"apiVersion":"fleet/v1","kind":…}`, camelCase, times in RFC 3339 UTC. Fields are
-//! only ever added. This is the one place where wire messages become documents; programs depend on what it writes.
+//! only ever added, since programs depend on them. How wire messages become documents is in `from_wire`.
 
 use std::collections::BTreeMap;
 
-use fleet_proto::v1;
 use serde::Serialize;
 
-use super::text::rfc3339;
-use crate::config::{self, ConfigFile};
+mod from_wire;
 
 /// The version of every document.
 const API_VERSION: &str = "fleet/v1";
@@ -53,14 +51,6 @@ impl<T> Items<T> {
     }
 }
 
-fn some(text: String) -> Option<String> {
-    Some(text).filter(|t| !t.is_empty())
-}
-
-fn sorted(map: std::collections::HashMap<String, String>) -> BTreeMap<String, String> {
-    map.into_iter().collect()
-}
-
 macro_rules! documents {
     ($($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty),* $(,)? })*) => {$(
         $(#[$doc])*
@@ -73,17 +63,23 @@ macro_rules! documents {
 
 documents! {
     /// A release.
-    Release { id: String, service: String, version: String, bundle: String, bundle_size: u64, files: u32, unpacked_size: u64, created_at: String, created_by: Option<String> }
+    Release { id: String, service: String, version: String, bundle: String, bundle_size: u64, files: u32, unpacked_size: u64, created_at: String, created_by: Option<String>, rolled_back_by: Option<String>, rolled_back_why: Option<String> }
     /// A release, what its bundle says, and who holds it.
     ReleaseDetail { release: Release, descriptor: serde_json::Value, held_by: Vec<String> }
     /// What a deployment would do.
-    Plan { service: String, environment: String, release: Option<Release>, segments: Vec<PlanSegment>, absent: Vec<PlanNode>, order: String, max_failures: String, bake_ms: u64, on_failure: String, to_change: u32, refused: Option<String>, warnings: Vec<String> }
+    Plan { service: String, environment: String, release: Option<Release>, segments: Vec<PlanSegment>, absent: Vec<PlanNode>, order: String, max_failures: String, bake_ms: u64, on_failure: String, to_change: u32, refused: Option<String>, warnings: Vec<String>, id: Option<String>, parent: Option<String>, made_at: Option<String>, floor: u32, serving: u32, blocks: Vec<PlanBlock>, parallel: String, min_healthy: String, gates: Vec<String>, pause_after: Vec<u32>, migration: Option<String>, waivers: Vec<Waiver>, confirm_ms: u64, actor: Option<String> }
+    /// What forbids a plan.
+    PlanBlock { node: Option<String>, why: String, help: Option<String> }
+    /// A node that need not be proven.
+    Waiver { node: String, reason: String, by: Option<String>, until: Option<String> }
     /// One segment of a plan.
     PlanSegment { nodes: Vec<PlanNode> }
     /// One node of a plan.
-    PlanNode { node: String, from_release: Option<String>, from_version: Option<String>, change: String, note: Option<String> }
+    PlanNode { node: String, from_release: Option<String>, from_version: Option<String>, change: String, note: Option<String>, condition: Option<String> }
     /// A deployment as it stands or ended.
-    Deployment { id: String, direction: String, service: String, environment: String, release: Option<Release>, previous_version: Option<String>, phase: String, segment: Option<u32>, segments: Vec<DeploymentSegment>, absent: Vec<DeploymentNode>, outcome: Option<String>, exit_code: Option<u32>, started_at: String, finished_at: Option<String>, started_by: String, message: Option<String>, waiting_on: Option<String>, cause: Option<String>, unproven: Vec<DeploymentNode>, facts: u64, max_failures: String, bake_ms: u64, on_failure: String }
+    Deployment { id: String, direction: String, service: String, environment: String, release: Option<Release>, previous_version: Option<String>, phase: String, segment: Option<u32>, segments: Vec<DeploymentSegment>, absent: Vec<DeploymentNode>, outcome: Option<String>, exit_code: Option<u32>, started_at: String, finished_at: Option<String>, started_by: String, message: Option<String>, waiting_on: Option<String>, cause: Option<String>, unproven: Vec<DeploymentNode>, facts: u64, max_failures: String, bake_ms: u64, on_failure: String, gate: Option<Gate>, halted: Option<String>, paused_by: Option<String>, waivers: Vec<Waiver>, joined: Vec<DeploymentNode>, plan: Option<String>, supersedes: Option<String>, floor: u32, serving: u32, parallel: Option<String>, limit: Option<String> }
+    /// The gate that is asked; segments are counted from 0, as everywhere in a deployment.
+    Gate { name: String, source: &'static str, what: String, from: Option<String>, segment: u32, attempt: u32, deadline_ms: u64, nodes: Vec<String> }
     /// One segment of a deployment.
     DeploymentSegment { state: String, started_at: Option<String>, ended_at: Option<String>, nodes: Vec<DeploymentNode> }
     /// One node of a deployment.
@@ -116,287 +112,14 @@ documents! {
     NodeRemoval { name: String, findings_closed: u32, was_connected: bool }
     /// A new join token.
     Token { token: String, expires_at: String, uses: u32 }
+    /// A lock on a service.
+    Lock { service: String, by: Option<String>, reason: String, since: String, until: String }
     /// A context: a fleet, and who the operator is there.
     Context { name: String, current: bool, controller: String, server_name: Option<String>, ca: String, cert: String, key: String, confirm: bool }
     /// What a load through the balancer met.
     LoadReport { sent: u64, ok: u64, failed: u64, first_failures: Vec<String>, by_version: BTreeMap<String, u64>, by_server: BTreeMap<String, u64>, p50_us: u64, p99_us: u64 }
     /// Who is at both ends.
     Version { fleetctl: String, controller: Option<String>, fleet: Option<String>, you: Option<String>, started_at: Option<String> }
-}
-
-impl From<v1::Release> for Release {
-    fn from(m: v1::Release) -> Self {
-        Self {
-            id: m.id,
-            service: m.service,
-            version: m.version,
-            bundle: m.bundle,
-            bundle_size: m.bundle_size,
-            files: m.files,
-            unpacked_size: m.unpacked_size,
-            created_at: rfc3339(m.created_at_ms),
-            created_by: some(m.created_by),
-        }
-    }
-}
-
-impl From<v1::Plan> for Plan {
-    fn from(m: v1::Plan) -> Self {
-        Self {
-            service: m.service,
-            environment: m.environment,
-            release: m.release.map(Release::from),
-            segments: m.segments.into_iter().map(|s| PlanSegment { nodes: Items::of(s.nodes).items }).collect(),
-            absent: Items::of(m.absent).items,
-            order: m.order,
-            max_failures: m.max_failures,
-            bake_ms: m.bake_ms,
-            on_failure: m.on_failure,
-            to_change: m.to_change,
-            refused: some(m.refused),
-            warnings: m.warnings,
-        }
-    }
-}
-
-impl From<v1::PlanNode> for PlanNode {
-    fn from(m: v1::PlanNode) -> Self {
-        Self {
-            node: m.node,
-            from_release: some(m.from_release),
-            from_version: some(m.from_version),
-            change: m.change,
-            note: some(m.note),
-        }
-    }
-}
-
-impl From<v1::Deployment> for Deployment {
-    fn from(m: v1::Deployment) -> Self {
-        let outcome = some(m.outcome);
-        Self {
-            id: m.id,
-            direction: m.kind,
-            service: m.service,
-            environment: m.environment,
-            release: m.release.map(Release::from),
-            previous_version: some(m.previous_version),
-            phase: m.phase,
-            segment: m.segment,
-            segments: m
-                .segments
-                .into_iter()
-                .map(|s| DeploymentSegment {
-                    state: s.state,
-                    started_at: s.started_at_ms.map(rfc3339),
-                    ended_at: s.ended_at_ms.map(rfc3339),
-                    nodes: Items::of(s.nodes).items,
-                })
-                .collect(),
-            absent: Items::of(m.absent).items,
-            // While it runs there is no exit code, and 0 would read as success.
-            exit_code: outcome.as_ref().map(|_| m.exit_code),
-            outcome,
-            started_at: rfc3339(m.started_at_ms),
-            finished_at: m.finished_at_ms.map(rfc3339),
-            started_by: m.started_by,
-            message: some(m.message),
-            waiting_on: some(m.waiting_on),
-            cause: some(m.cause),
-            unproven: Items::of(m.unproven).items,
-            facts: m.facts,
-            max_failures: m.max_failures,
-            bake_ms: m.bake_ms,
-            on_failure: m.on_failure,
-        }
-    }
-}
-
-impl From<v1::DeploymentNode> for DeploymentNode {
-    fn from(m: v1::DeploymentNode) -> Self {
-        Self {
-            node: m.node,
-            state: m.state,
-            detail: some(m.detail),
-            grade: some(m.grade),
-            since: (m.since_ms > 0).then(|| rfc3339(m.since_ms)),
-            holds: some(m.holds),
-        }
-    }
-}
-
-impl From<v1::Fact> for Fact {
-    fn from(m: v1::Fact) -> Self {
-        Self {
-            index: m.index,
-            at: rfc3339(m.at_ms),
-            fact: m.kind,
-            segment: m.segment,
-            node: some(m.node),
-            text: m.text,
-        }
-    }
-}
-
-impl From<v1::StatusReply> for Status {
-    fn from(m: v1::StatusReply) -> Self {
-        Self { nodes: m.nodes, nodes_ready: m.nodes_ready, items: Items::of(m.services).items }
-    }
-}
-
-impl From<v1::ServiceStatus> for ServiceStatus {
-    fn from(m: v1::ServiceStatus) -> Self {
-        Self {
-            service: m.service,
-            environment: m.environment,
-            version: some(m.version),
-            release: some(m.release),
-            nodes_proven: m.nodes_proven,
-            nodes_expected: m.nodes_expected,
-            state: m.state,
-            findings: m.findings,
-            last: m.last.map(Deployment::from),
-        }
-    }
-}
-
-impl DriftReport {
-    /// A report, with the reason if it does not say anything about now, and the services whose nodes shall hold
-    /// different releases.
-    pub fn new(m: v1::DriftReport, unknown: Option<String>, mixed: Vec<String>) -> Self {
-        let summary = DriftSummary {
-            nodes: m.nodes,
-            compliant: m.compliant,
-            drifted: m.drifted,
-            unreachable: m.unreachable,
-            findings: m.findings.len(),
-        };
-        Self {
-            made_at: rfc3339(m.made_at_ms),
-            fresh: unknown.is_none(),
-            unknown,
-            oldest_observation_ms: m.oldest_observation_ms,
-            unobserved: m.unobserved,
-            mixed,
-            summary,
-            items: Items::of(m.findings).items,
-        }
-    }
-}
-
-impl From<v1::Finding> for Finding {
-    fn from(m: v1::Finding) -> Self {
-        Self {
-            node: m.node,
-            service: some(m.service),
-            kind: m.kind,
-            what: m.what,
-            expected: some(m.expected),
-            found: some(m.found),
-            severity: m.severity,
-            first_seen: rfc3339(m.since_ms),
-        }
-    }
-}
-
-impl From<v1::VerifyReply> for VerifyReport {
-    fn from(m: v1::VerifyReply) -> Self {
-        Self {
-            made_at: rfc3339(m.made_at_ms),
-            proofs: Items::of(m.proofs).items,
-            findings: Items::of(m.findings).items,
-        }
-    }
-}
-
-impl From<v1::Proof> for Proof {
-    fn from(m: v1::Proof) -> Self {
-        Self {
-            node: m.node,
-            service: m.service,
-            release: some(m.release),
-            version: some(m.version),
-            digest: some(m.digest),
-            grade: m.grade,
-            age_ms: m.age_ms,
-            processes: m.processes,
-            nonce: some(m.nonce),
-        }
-    }
-}
-
-impl From<v1::Node> for Node {
-    fn from(m: v1::Node) -> Self {
-        Self {
-            name: m.name,
-            state: m.state,
-            labels: sorted(m.labels),
-            origins: m.origins,
-            agent_version: some(m.agent_version),
-            last_contact: m.last_contact_ms.map(rfc3339),
-            last_observation: m.last_observation_ms.map(rfc3339),
-            services: Items::of(m.services).items,
-            findings: m.findings,
-            certificate_serial: some(m.certificate_serial),
-            certificate_not_after: m.certificate_not_after_ms.map(rfc3339),
-        }
-    }
-}
-
-impl From<v1::NodeService> for NodeService {
-    fn from(m: v1::NodeService) -> Self {
-        Self {
-            service: m.service,
-            version: some(m.version),
-            release: some(m.release),
-            generation: m.generation,
-            state: m.state,
-            grade: some(m.grade),
-            desired_release: some(m.desired_release),
-            desired_version: some(m.desired_version),
-        }
-    }
-}
-
-impl From<v1::GetNodeReply> for NodeDetail {
-    fn from(m: v1::GetNodeReply) -> Self {
-        Self {
-            node: m.node.unwrap_or_default().into(),
-            findings: Items::of(m.findings).items,
-            proofs: Items::of(m.proofs).items,
-        }
-    }
-}
-
-impl Context {
-    /// The context of a configuration that has this name.
-    pub fn of(file: &ConfigFile, name: &str, context: &config::Context) -> Self {
-        Self {
-            name: name.to_owned(),
-            current: file.current.as_deref() == Some(name),
-            controller: context.controller.clone(),
-            server_name: context.server_name.clone(),
-            ca: context.ca.display().to_string(),
-            cert: context.cert.display().to_string(),
-            key: context.key.display().to_string(),
-            confirm: context.confirm.into(),
-        }
-    }
-}
-
-impl From<crate::load::Report> for LoadReport {
-    fn from(r: crate::load::Report) -> Self {
-        Self {
-            sent: r.sent,
-            ok: r.ok,
-            failed: r.failed,
-            first_failures: r.first_failures,
-            by_version: r.by_version,
-            by_server: r.by_server,
-            p50_us: r.p50_us,
-            p99_us: r.p99_us,
-        }
-    }
 }
 
 /// One line of the event stream.
@@ -429,7 +152,7 @@ pub enum Event {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::output::samples::{clean, drift, fact, finished, rolling};
+    use crate::output::samples::{clean, drift, fact, finished, gating, halted, rolling};
 
     fn value(text: &str) -> serde_json::Value {
         serde_json::from_str(text).unwrap()
@@ -468,6 +191,23 @@ mod tests {
             value(&document("Deployment", Deployment::from(finished(fleet::Outcome::RolledBack, "verified", "2.3.0"))));
         assert_eq!((json["outcome"].as_str(), json["exitCode"].as_u64()), (Some("rolled-back"), Some(3)));
         assert_eq!(json["finishedAt"], "2026-11-21T09:19:41Z");
+    }
+
+    #[test]
+    fn a_program_sees_what_a_deployment_waits_for() {
+        let json = value(&document("Deployment", Deployment::from(gating())));
+        assert_eq!(
+            json["gate"],
+            serde_json::json!({"name": "test", "source": "test", "what": "tests/smoke.sh", "from": "operator", "segment": 1, "attempt": 1, "deadlineMs": 60_000, "nodes": ["n3", "n4"]})
+        );
+        let json = value(&document("Deployment", Deployment::from(halted())));
+        assert_eq!(json["halted"], "it waits to be promoted after segment 1");
+        assert_eq!(
+            json["waivers"][0],
+            serde_json::json!({"node": "n8", "reason": "disk, OPS-12", "by": "alice", "until": "2026-11-22T09:14:03Z"})
+        );
+        assert_eq!((&json["floor"], &json["serving"], &json["limit"]), (&6.into(), &7.into(), &"role=web".into()));
+        assert_eq!((&json["pausedBy"], &json["gate"]), (&serde_json::Value::Null, &serde_json::Value::Null));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use fleet_proto::v1;
 
+use super::holds;
 use super::lines;
 use super::screen::{Accent, Glyphs, Screen};
 use super::table::Columns;
@@ -19,9 +20,18 @@ pub fn head(deployment: &v1::Deployment, glyphs: Glyphs) -> String {
     let arrow = format!(" {} ", glyphs.to());
     let bake =
         if deployment.bake_ms > 0 { format!("   bake {}", fleet::Millis(deployment.bake_ms)) } else { String::new() };
-    let on_failure = if deployment.on_failure == "stop" { "stop" } else { "roll back" };
+    let at_once = match deployment.parallel.as_str() {
+        "" | "all" => String::new(),
+        parallel => format!("   {parallel} at a time"),
+    };
+    let on_failure = match deployment.on_failure.as_str() {
+        "stop" => "stop",
+        "pause" => "pause",
+        _ => "roll back",
+    };
+    let limit = if deployment.limit.is_empty() { String::new() } else { format!("   only {}", deployment.limit) };
     plain(&format!(
-        "{} {}   {}   {}{bake}   on failure: {on_failure}",
+        "{} {}   {}   {}{at_once}{bake}   on failure: {on_failure}{limit}",
         deployment.service,
         tally::change(deployment, &arrow),
         count(tally::expected(deployment).len(), "node"),
@@ -46,7 +56,7 @@ pub fn frame(deployment: &v1::Deployment, now_ms: i64, glyphs: Glyphs, width: us
     let all = deployment.segments.len();
     let mut frame = Vec::new();
     for (index, segment) in deployment.segments.iter().enumerate() {
-        let total = segment.nodes.len();
+        let total = tally::size(segment);
         let done = tally::count(segment, Standing::Done);
         let at_work = tally::count(segment, Standing::AtWork);
         let time = match (segment.started_at_ms, segment.ended_at_ms) {
@@ -54,7 +64,11 @@ pub fn frame(deployment: &v1::Deployment, now_ms: i64, glyphs: Glyphs, width: us
             (Some(from), None) => took(from, now_ms),
             (None, _) => String::new(),
         };
-        let words = state_words(segment, deployment);
+        let gate = deployment.gate.as_ref().filter(|g| g.asking.is_some_and(|a| a.segment as usize == index));
+        let words = match gate {
+            Some(gate) => format!("{} is asked", holds::gate_words(gate)),
+            None => state_words(segment, deployment),
+        };
         let line = format!(
             "  segment {}/{all}  {}  {:>5}   {time:<6}  {words}",
             index + 1,
@@ -71,6 +85,11 @@ pub fn frame(deployment: &v1::Deployment, now_ms: i64, glyphs: Glyphs, width: us
             if node.detail.is_empty() { "waited for at the end" } else { &node.detail }
         ));
     }
+    for node in &deployment.joined {
+        let detail = if node.detail.is_empty() { "ordered at the end" } else { &node.detail };
+        frame.push(format!("  joined       {}  {detail}", node.node));
+    }
+    frame.extend(holds::lines(deployment));
     frame.push(foot(deployment, now_ms, glyphs));
     frame.iter().map(|line| cut(&plain(line), width)).collect()
 }
@@ -103,7 +122,7 @@ fn nodes_at_work(segment: &v1::DeploymentSegment, now_ms: i64) -> Vec<String> {
         // An agent's detail begins with its step where it has one.
         let (step, detail) = match tally::standing(node) {
             Standing::Failed => ("failed", node.detail.as_str()),
-            Standing::AtWork | Standing::Waiting | Standing::Done => {
+            Standing::AtWork | Standing::Waiting | Standing::Done | Standing::Gone => {
                 node.detail.split_once(": ").unwrap_or((node.detail.as_str(), ""))
             }
         };
@@ -129,9 +148,16 @@ fn foot(deployment: &v1::Deployment, now_ms: i64, glyphs: Glyphs) -> String {
     let phase = match deployment.phase.as_str() {
         "verifying" => format!("verifying every node {dot} "),
         "rolling-back" => format!("rolling back {dot} "),
+        "migrating" => format!("migrating {dot} "),
         _ => String::new(),
     };
-    format!("  {phase}{} {dot} {}", versions.join(", "), took(deployment.started_at_ms, until))
+    let serving = if deployment.floor > 0 && deployment.outcome.is_empty() {
+        let total = tally::expected(deployment).len();
+        format!("serving {} of {total}, never fewer than {} {dot} ", deployment.serving, deployment.floor)
+    } else {
+        String::new()
+    };
+    format!("  {phase}{serving}{} {dot} {}", versions.join(", "), took(deployment.started_at_ms, until))
 }
 
 /// What is said when it is over: the outcome in words, the proof or its absence for every node, what to do next.
@@ -157,6 +183,9 @@ pub fn ending(deployment: &v1::Deployment, screen: &Screen) -> String {
                 total - unproven.min(total)
             );
             text += &proofs(deployment);
+            for line in holds::waivers(&deployment.waivers, screen.zone) {
+                text += &format!("{line}\n");
+            }
         }
         "rolled-back" => {
             text += &failed_nodes(deployment, screen);
@@ -166,6 +195,19 @@ pub fn ending(deployment: &v1::Deployment, screen: &Screen) -> String {
         "aborted" => {
             text += &format!("{id} was ABORTED: {}.   (exit {exit})\n", tail(deployment));
             text += &format!("  look    fleetctl status {id}\n  drift   fleetctl drift\n");
+        }
+        "superseded" => {
+            text += &format!("{id} was SUPERSEDED: {}.   (exit {exit})\n", tail(deployment));
+            if !deployment.cause.is_empty() {
+                text += &format!("  cause   {}\n", plain(&deployment.cause));
+            }
+            text += &format!("  look    fleetctl history {service}\n");
+        }
+        // What was queued and could not begin when its turn came: nothing was changed.
+        "refused" => {
+            let cross = screen.paint(Accent::Bad, screen.glyphs.bad());
+            text += &format!("{cross} {id} was REFUSED: {}   (exit {exit})\n", plain(&deployment.cause));
+            text += "  nothing was changed\n";
         }
         // "unproven", and whatever a newer controller may say: never sounds like success.
         _ => {
@@ -228,7 +270,7 @@ pub fn proofs(deployment: &v1::Deployment) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::samples::{START, finished, node, rolling};
+    use crate::output::samples::{START, finished, gating, halted, node, rolling};
     use crate::output::screen::{Colour, Verbosity};
     use crate::output::text::Zone;
     use fleet::Outcome;
@@ -250,8 +292,68 @@ mod tests {
       n4  probe  2m  GET /healthz gives 503, try 4
   segment 3/4  ░░░░░░░░░░    0/2           pending
   segment 4/4  ░░░░░░░░░░    0/2           pending
+  waiting   segment 2: proof from n4 (probe)
   3 on 2.3.1, 5 on 2.3.0 · 2m33s"
         );
+    }
+
+    #[test]
+    fn a_gate_is_shown_at_its_segment() {
+        assert_eq!(
+            frame(&gating(), START + 153_000, Glyphs::Unicode, 120).join("\n"),
+            "  segment 1/4  ██████████    2/2   1m42s   ok, baked 1m
+  segment 2/4  ██████████    2/2   38s     gate test ('tests/smoke.sh' where fleetctl watches) is asked
+  segment 3/4  ░░░░░░░░░░    0/2           pending
+  segment 4/4  ░░░░░░░░░░    0/2           pending
+  waiting   segment 2: an answer to the gate test ('tests/smoke.sh' where fleetctl watches), within 1m
+  4 on 2.3.1, 4 on 2.3.0 · 2m33s"
+        );
+    }
+
+    #[test]
+    fn a_halt_a_floor_and_a_newcomer_are_shown() {
+        assert_eq!(
+            head(&halted(), Glyphs::Unicode),
+            "shop 2.3.0 → 2.3.1   9 nodes   4 segments   2 at a time   bake 1m   on failure: roll back   only role=web"
+        );
+        assert_eq!(
+            frame(&halted(), START + 153_000, Glyphs::Unicode, 120)[4..].join("\n"),
+            "  joined       n9  ordered at the end
+  HALTED    it waits to be promoted after segment 1
+            fleetctl promote d-7k2m4, or fleetctl abort d-7k2m4 (within 23h)
+  serving 7 of 9, never fewer than 6 · 1 on nothing, 2 on 2.3.1, 6 on 2.3.0 · 2m33s"
+        );
+    }
+
+    #[test]
+    fn who_was_decommissioned_is_counted_no_longer() {
+        let mut deployment = rolling();
+        deployment.segments[0].nodes[1].state = "decommissioned".into();
+        assert!(frame(&deployment, START, Glyphs::Unicode, 100)[0].contains("██████████    1/1"));
+        assert!(head(&deployment, Glyphs::Unicode).contains("7 nodes"));
+    }
+
+    #[test]
+    fn a_place_that_was_taken_and_a_turn_that_was_refused() {
+        let mut superseded = finished(Outcome::Superseded, "proven", "2.3.1");
+        superseded.cause = "superseded by bob with d-9z".into();
+        let text = ending(&superseded, &SCREEN);
+        assert!(text.contains("was SUPERSEDED: 8 of 8 nodes last proven on 2.3.1.   (exit 5)\n"), "{text}");
+        assert!(text.contains("  cause   superseded by bob with d-9z\n"), "{text}");
+        let mut refused = finished(Outcome::Unproven, "pending", "2.3.0");
+        refused.outcome = "refused".into();
+        refused.exit_code = 75;
+        refused.cause = "the plan is stale".into();
+        let text = ending(&refused, &SCREEN);
+        assert_eq!(text, "✗ d-7k2m4 was REFUSED: the plan is stale   (exit 75)\n  nothing was changed\n");
+    }
+
+    #[test]
+    fn waivers_are_named_in_the_end() {
+        let mut deployment = finished(Outcome::ConvergedWithWaivers, "verified", "2.3.1");
+        deployment.waivers = halted().waivers;
+        let text = ending(&deployment, &SCREEN);
+        assert!(text.contains("  waived    n8  disk, OPS-12 (by alice, until 2026-11-22 09:14)\n"), "{text}");
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub fn releases(list: &[v1::Release], zone: Zone) -> String {
     if list.is_empty() {
         return "no releases\n".to_owned();
     }
-    let mut rows = Columns::new(&["RELEASE", "SERVICE", "VERSION", "FILES", "SIZE", "CREATED", "BY"]);
+    let mut rows = Columns::new(&["RELEASE", "SERVICE", "VERSION", "FILES", "SIZE", "CREATED", "BY", "NOTE"]);
     for release in list {
         rows.row([
             release.id.clone(),
@@ -52,9 +52,15 @@ pub fn releases(list: &[v1::Release], zone: Zone) -> String {
             size(release.bundle_size),
             minute(release.created_at_ms, zone),
             or_dash(&release.created_by),
+            rolled_back(release).map(|by| format!("rolled back by {by}")).unwrap_or_default(),
         ]);
     }
     rows.to_text()
+}
+
+/// The deployment that failed with a release and was rolled back, if it has not converged since.
+fn rolled_back(release: &v1::Release) -> Option<&str> {
+    Some(release.rolled_back_by.as_str()).filter(|id| !id.is_empty())
 }
 
 /// One release, what is in it, and who holds it.
@@ -67,6 +73,11 @@ pub fn release(reply: &v1::GetReleaseReply, descriptor: &fleet::release::Descrip
     line("bundle", format!("sha256:{}", release.bundle.trim_start_matches("sha256:")));
     line("size", format!("{}, {} unpacked", size(release.bundle_size), size(release.unpacked_size)));
     line("created", format!("{} by {}", minute(release.created_at_ms, zone), or_dash(&release.created_by)));
+    if let Some(by) = rolled_back(&release) {
+        let why = if release.rolled_back_why.is_empty() { "" } else { ": " };
+        line("rolled back", format!("by {by}{why}{}", release.rolled_back_why));
+        line("", format!("deploy it nevertheless with: fleetctl deploy {} --again", release.id));
+    }
     line("run", descriptor.run.command.join(" "));
     line("proof", format!("{} or better", descriptor.minimum_grade));
     line(
@@ -96,8 +107,22 @@ pub fn release(reply: &v1::GetReleaseReply, descriptor: &fleet::release::Descrip
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::samples::{finished, rolling};
+    use crate::output::samples::{self, finished, rolling};
     use fleet::Outcome;
+
+    #[test]
+    fn a_release_that_was_rolled_back_is_marked() {
+        let mut marked = samples::release("2.3.1");
+        marked.rolled_back_by = "d-7k2m4".into();
+        marked.rolled_back_why = "1 failed, 0 allowed".into();
+        assert_eq!(
+            releases(&[marked, samples::release("2.3.0")], Zone::Utc),
+            "RELEASE         SERVICE  VERSION  FILES  SIZE     CREATED           BY     NOTE
+r-9f2c1e7ab310  shop     2.3.1    3      31.0 MB  2026-11-21 09:14  alice  rolled back by d-7k2m4
+r-9f2c1e7ab310  shop     2.3.0    3      31.0 MB  2026-11-21 09:14  alice
+"
+        );
+    }
 
     #[test]
     fn history_shows_result_duration_and_cause() {

@@ -1,7 +1,7 @@
 //! A deployment as lines for logs: one line per fact with its time, as CI systems keep them. The last line carries
 //! the outcome and the exit code.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fleet::Outcome;
 use fleet_proto::v1;
@@ -21,17 +21,22 @@ pub struct Lines {
     failed_segment: Option<usize>,
     stop_said: bool,
     rolled_back: BTreeSet<usize>,
+    /// The names of the gates that were asked, by their number from 1: facts only number them.
+    gates: BTreeMap<u32, String>,
 }
 
 impl Lines {
     /// At the beginning of a deployment, or wherever watching begins.
     pub fn new(verbosity: Verbosity) -> Self {
-        Self { verbosity, failed_segment: None, stop_said: false, rolled_back: BTreeSet::new() }
+        Self { verbosity, failed_segment: None, stop_said: false, rolled_back: BTreeSet::new(), gates: BTreeMap::new() }
     }
 
     /// The lines of one update, without line ends. The outcome is not among them: see [`ending`].
     pub fn of(&mut self, deployment: &v1::Deployment, facts: &[v1::Fact]) -> Vec<String> {
         let mut lines = Vec::new();
+        if let Some((asking, gate)) = deployment.gate.as_ref().and_then(|g| g.asking.zip(g.gate.as_ref())) {
+            self.gates.insert(asking.gate.saturating_add(1), plain(&gate.name));
+        }
         for fact in facts {
             if let Some(text) = self.sentence(deployment, fact) {
                 lines.push(format!("{} {} {text}", rfc3339_seconds(fact.at_ms), plain(&deployment.id)));
@@ -79,11 +84,24 @@ impl Lines {
                 let place = self.failed_segment.map(|s| format!("segment={}/{all} ", s + 1)).unwrap_or_default();
                 format!("{place}stopped: {}", plain(fact.text.trim_start_matches("rolling back: ")))
             }
+            "gate-started" | "gate-passed" | "gate-failed" | "gate-inconclusive" => {
+                format!("{place}{}", self.gate(&plain(&fact.text), fact.kind == "gate-passed" && !detail))
+            }
+            "halted" => {
+                let id = plain(&deployment.id);
+                format!("{place}{} (fleetctl promote {id}, or fleetctl abort {id})", plain(&fact.text))
+            }
+            "paused" => format!("{} (fleetctl resume {})", plain(&fact.text), plain(&deployment.id)),
             "segment-rollback-started" => format!("rollback {place}started nodes={nodes}"),
             "node-not-restored" => format!("rollback {place}node={node} {}", plain(&fact.text)),
             "node-unverified" => format!("node={node} {}", plain(&fact.text)),
             "verification-started" | "abort-requested" => plain(&fact.text),
-            "segment-proven" | "node-baked" | "node-restored" | "node-verified" if !detail => return None,
+            "segment-proven" | "nodes-ordered" | "nodes-turned-back" | "node-baked" | "node-restored"
+            | "node-verified"
+                if !detail =>
+            {
+                return None;
+            }
             // The outcome has its own line, and it is written once the whole deployment is known.
             "finished" => return None,
             // A fact of a newer controller is shown as it words it.
@@ -92,12 +110,26 @@ impl Lines {
         })
     }
 
+    /// `gate=test passed: 6 tests`; what a test that passed has printed is left out where `brief`.
+    fn gate(&self, text: &str, brief: bool) -> String {
+        let read = || {
+            let (number, rest) = text.strip_prefix("gate ")?.split_once(' ')?;
+            let name = self.gates.get(&number.parse().ok()?)?;
+            let rest = if brief { rest.split(':').next().unwrap_or(rest) } else { rest };
+            Some(format!("gate={name} {}", rest.trim_end_matches(": ")))
+        };
+        read().unwrap_or_else(|| text.to_owned())
+    }
+
     /// The line that a whole segment is back, with the fact that completed it.
     fn segment_back(&mut self, deployment: &v1::Deployment, fact: &v1::Fact) -> Option<String> {
         let index = tally::segment_of(deployment, &fact.node)?;
         let segment = deployment.segments.get(index)?;
         let is_over = |n: &v1::DeploymentNode| {
-            matches!(n.state.as_str(), "restored" | "not-restored" | "verified" | "unverified" | "pending")
+            matches!(
+                n.state.as_str(),
+                "restored" | "not-restored" | "verified" | "unverified" | "pending" | "decommissioned"
+            )
         };
         if !segment.nodes.iter().all(is_over) || !self.rolled_back.insert(index) {
             return None;
@@ -149,16 +181,14 @@ pub fn outcome_sentence(deployment: &v1::Deployment) -> String {
     let target = plain(tally::version(deployment));
     let previous = plain(&deployment.previous_version);
     let back = if previous.is_empty() { "back on what they held before".to_owned() } else { format!("on {previous}") };
-    let outcome =
-        [Outcome::Converged, Outcome::ConvergedWithWaivers, Outcome::RolledBack, Outcome::Unproven, Outcome::Aborted]
-            .into_iter()
-            .find(|o| o.as_str() == deployment.outcome);
-    let sentence = match outcome {
+    let sentence = match tally::outcome(deployment) {
         Some(Outcome::Converged | Outcome::ConvergedWithWaivers) => {
             format!("{word} {proven} of {total} nodes on {target}")
         }
         Some(Outcome::RolledBack) => format!("{word} {proven} of {total} nodes {back}"),
-        Some(Outcome::Unproven | Outcome::Aborted) | None => format!("{word} {}", mixture(deployment)),
+        Some(Outcome::Unproven | Outcome::Aborted | Outcome::Superseded) | None => {
+            format!("{word} {}", mixture(deployment))
+        }
     };
     if unproven.is_empty() { sentence } else { format!("{sentence}; not proven: {}", unproven.join(", ")) }
 }
@@ -195,7 +225,7 @@ pub fn unproven(deployment: &v1::Deployment) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::samples::{fact, finished, node, rolling};
+    use crate::output::samples::{fact, finished, gating, halted, node, rolling};
 
     #[test]
     fn a_rollout_reads_as_in_the_documentation() {
@@ -228,6 +258,40 @@ mod tests {
                 "2026-11-21T09:15:45Z d-7k2m4 segment=1/4 ok nodes=2 took=1m42s",
                 "2026-11-21T09:17:58Z d-7k2m4 segment=2/4 node=n4 phase=probe FAILED GET http://127.0.0.1:18084/healthz → 503 after 30 tries",
                 "2026-11-21T09:17:58Z d-7k2m4 segment=2/4 stopped: 1 failed, 0 allowed",
+            ]
+        );
+    }
+
+    #[test]
+    fn gates_halts_and_pauses_are_said_with_the_way_on() {
+        let mut lines = Lines::new(Verbosity::Normal);
+        let mut said = lines.of(&gating(), &[fact("gate-started", 140, Some(1), "", "gate 1 is asked")]);
+        said.extend(lines.of(
+            &halted(),
+            &[
+                fact("gate-passed", 150, Some(1), "", "gate 1 passed: 6 tests: ok"),
+                fact("gate-inconclusive", 151, Some(1), "", "gate 1 INCONCLUSIVE: no answer"),
+                fact("gate-failed", 151, Some(1), "", "gate 2 FAILED: exit 1"),
+                fact("halted", 152, None, "", "halted: it waits to be promoted after segment 1"),
+                fact("paused", 153, None, "", "paused by bob"),
+                fact("resumed", 154, None, "", "resumed by bob"),
+                fact("nodes-ordered", 155, Some(1), "", "ordered: n3, n4"),
+                fact("node-joined", 156, None, "n9", "joined: it is ordered last, and belongs to the verdict"),
+                fact("node-waived", 157, None, "n8", "waived by alice: disk, OPS-12"),
+            ],
+        ));
+        assert_eq!(
+            said,
+            [
+                "2026-11-21T09:16:23Z d-7k2m4 segment=2/4 gate=test is asked",
+                "2026-11-21T09:16:33Z d-7k2m4 segment=2/4 gate=test passed",
+                "2026-11-21T09:16:34Z d-7k2m4 segment=2/4 gate=test INCONCLUSIVE: no answer",
+                "2026-11-21T09:16:34Z d-7k2m4 segment=2/4 gate 2 FAILED: exit 1",
+                "2026-11-21T09:16:35Z d-7k2m4 halted: it waits to be promoted after segment 1 (fleetctl promote d-7k2m4, or fleetctl abort d-7k2m4)",
+                "2026-11-21T09:16:36Z d-7k2m4 paused by bob (fleetctl resume d-7k2m4)",
+                "2026-11-21T09:16:37Z d-7k2m4 resumed by bob",
+                "2026-11-21T09:16:39Z d-7k2m4 node=n9 joined: it is ordered last, and belongs to the verdict",
+                "2026-11-21T09:16:40Z d-7k2m4 segment=4/4 node=n8 waived by alice: disk, OPS-12",
             ]
         );
     }

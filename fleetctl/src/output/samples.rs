@@ -17,6 +17,7 @@ pub(crate) fn release(version: &str) -> v1::Release {
         unpacked_size: 90_000_000,
         created_at_ms: START,
         created_by: "alice".into(),
+        ..v1::Release::default()
     }
 }
 
@@ -76,7 +77,61 @@ pub(crate) fn rolling() -> v1::Deployment {
         max_failures: "0".into(),
         bake_ms: 60_000,
         on_failure: "rollback".into(),
+        ..v1::Deployment::default()
     }
+}
+
+/// A test that fleetctl shall run after segment 2.
+pub(crate) fn gate_asked() -> v1::GateAsked {
+    let test = v1::GateTest { command: "tests/smoke.sh".into(), from: "operator".into() };
+    v1::GateAsked {
+        asking: Some(v1::GateAsking { segment: 1, gate: 0, attempt: 1 }),
+        gate: Some(v1::Gate {
+            name: "test".into(),
+            source: Some(v1::gate::Source::Test(test)),
+            after: 0,
+            deadline_ms: 60_000,
+        }),
+        nodes: vec!["n3".into(), "n4".into()],
+    }
+}
+
+/// Segment 2 has baked, and its gate is asked.
+pub(crate) fn gating() -> v1::Deployment {
+    let mut deployment = rolling();
+    deployment.segments[1].nodes[1] = node("n4", "proven", "", "2.3.1");
+    deployment.segments[1].state = "baked".into();
+    deployment.segments[1].ended_at_ms = Some(START + 140_000);
+    deployment.phase = "gating".into();
+    deployment.gate = Some(gate_asked());
+    deployment.waiting_on =
+        "segment 2: an answer to the gate test ('tests/smoke.sh' where fleetctl watches), within 1m".into();
+    deployment
+}
+
+/// It waits to be promoted after segment 1, with a floor, a waiver, and a node that joined.
+pub(crate) fn halted() -> v1::Deployment {
+    let mut deployment = rolling();
+    deployment.segments[1].nodes = vec![node("n3", "pending", "", "2.3.0"), node("n4", "pending", "", "2.3.0")];
+    deployment.segments[1].state = "pending".into();
+    deployment.segments[1].started_at_ms = None;
+    deployment.phase = "halted".into();
+    deployment.halted = "it waits to be promoted after segment 1".into();
+    deployment.waiting_on =
+        "it waits to be promoted after segment 1; fleetctl promote d-7k2m4, or fleetctl abort d-7k2m4 (within 23h)"
+            .into();
+    deployment.waivers = vec![v1::Waiver {
+        node: "n8".into(),
+        reason: "disk, OPS-12".into(),
+        by: "alice".into(),
+        until_ms: START + 86_400_000,
+    }];
+    deployment.joined = vec![node("n9", "pending", "", "")];
+    deployment.floor = 6;
+    deployment.serving = 7;
+    deployment.parallel = "2".into();
+    deployment.limit = "role=web".into();
+    deployment
 }
 
 /// The same, ended with `outcome`, every node in `state` holding `version`.

@@ -3,6 +3,7 @@
 use fleet_proto::v1;
 
 use super::frame;
+use super::holds;
 use super::lines;
 use super::screen::{Glyphs, Screen};
 use super::table::Columns;
@@ -48,7 +49,12 @@ pub fn services(reply: &v1::StatusReply, now_ms: i64, glyphs: Glyphs) -> String 
 fn brief(last: &v1::Deployment, glyphs: Glyphs) -> String {
     let outcome = match (last.outcome.as_str(), last.segment) {
         ("", Some(segment)) => {
-            format!("segment {}/{} {} {}", segment + 1, last.segments.len(), glyphs.to(), tally::version(last))
+            // The phase where it is more than moving: somebody may have to do something.
+            let phase = match last.phase.as_str() {
+                phase @ ("halted" | "paused") => format!("{phase}, "),
+                _ => String::new(),
+            };
+            format!("{phase}segment {}/{} {} {}", segment + 1, last.segments.len(), glyphs.to(), tally::version(last))
         }
         ("", None) => format!("{} {} {}", last.phase, glyphs.to(), tally::version(last)),
         (outcome, _) => outcome.replace('-', " "),
@@ -69,17 +75,29 @@ pub fn deployment(deployment: &v1::Deployment, now_ms: i64, screen: &Screen) -> 
     if !deployment.message.is_empty() {
         text += &format!("   \"{}\"", plain(&deployment.message));
     }
+    for (what, value) in [("plan", &deployment.plan), ("supersedes", &deployment.supersedes)] {
+        if !value.is_empty() {
+            text += &format!("   {what} {}", plain(value));
+        }
+    }
     text += "\n\n";
     let until = deployment.finished_at_ms.unwrap_or(now_ms);
     for line in frame::frame(deployment, until, screen.glyphs, usize::MAX) {
         text += &line;
         text.push('\n');
     }
+    for line in holds::waivers(&deployment.waivers, screen.zone) {
+        text += &format!("{line}\n");
+    }
     text.push('\n');
     let mut rows = Columns::new(&["NODE", "SEGMENT", "STATE", "HOLDS", "GRADE", "SINCE", "DETAIL"]);
-    for node in tally::expected(deployment) {
-        let segment =
-            tally::segment_of(deployment, &node.node).map_or_else(|| "absent".to_owned(), |s| (s + 1).to_string());
+    for node in tally::everyone(deployment) {
+        let joined = deployment.joined.iter().any(|j| j.node == node.node);
+        let segment = match tally::segment_of(deployment, &node.node) {
+            Some(segment) => (segment + 1).to_string(),
+            None if joined => "joined".to_owned(),
+            None => "absent".to_owned(),
+        };
         let since = if node.since_ms > 0 { age_at(now_ms, node.since_ms) } else { "-".to_owned() };
         rows.row([
             node.node.clone(),
@@ -92,11 +110,7 @@ pub fn deployment(deployment: &v1::Deployment, now_ms: i64, screen: &Screen) -> 
         ]);
     }
     text += &rows.to_text();
-    if deployment.outcome.is_empty() {
-        if !deployment.waiting_on.is_empty() {
-            text += &format!("\nwaiting for {}\n", plain(&deployment.waiting_on));
-        }
-    } else {
+    if !deployment.outcome.is_empty() {
         text += &format!("\n{}   (exit {})\n", lines::outcome_sentence(deployment), deployment.exit_code);
         if !deployment.cause.is_empty() {
             text += &format!("cause: {}\n", plain(&deployment.cause));
@@ -108,8 +122,49 @@ pub fn deployment(deployment: &v1::Deployment, now_ms: i64, screen: &Screen) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::samples::{START, finished, rolling};
+    use crate::output::samples::{START, finished, halted, rolling};
+    use crate::output::screen::{Colour, Verbosity};
+    use crate::output::text::Zone;
     use fleet::Outcome;
+
+    #[test]
+    fn one_deployment_says_what_keeps_it_and_who_is_excepted() {
+        let screen =
+            Screen { colour: Colour::Off, glyphs: Glyphs::Unicode, verbosity: Verbosity::Normal, zone: Zone::Utc };
+        let mut halted = halted();
+        halted.plan = "p-3f9a".into();
+        let text = deployment(&halted, START + 153_000, &screen);
+        assert_eq!(
+            text,
+            "shop 2.3.0 → 2.3.1   9 nodes   4 segments   2 at a time   bake 1m   on failure: roll back   only role=web
+d-7k2m4   rollout by alice, started 2026-11-21T09:14:03Z   plan p-3f9a
+
+  segment 1/4  ██████████    2/2   1m42s   ok, baked 1m
+  segment 2/4  ░░░░░░░░░░    0/2           pending
+  segment 3/4  ░░░░░░░░░░    0/2           pending
+  segment 4/4  ░░░░░░░░░░    0/2           pending
+  joined       n9  ordered at the end
+  HALTED    it waits to be promoted after segment 1
+            fleetctl promote d-7k2m4, or fleetctl abort d-7k2m4 (within 23h)
+  serving 7 of 9, never fewer than 6 · 1 on nothing, 2 on 2.3.1, 6 on 2.3.0 · 2m33s
+  waived    n8  disk, OPS-12 (by alice, until 2026-11-22 09:14)
+
+NODE  SEGMENT  STATE    HOLDS  GRADE   SINCE  DETAIL
+n1    1        proven   2.3.1  digest  2m
+n2    1        proven   2.3.1  digest  2m
+n3    2        pending  2.3.0  -       2m
+n4    2        pending  2.3.0  -       2m
+n5    3        pending  2.3.0  -       2m
+n6    3        pending  2.3.0  -       2m
+n7    4        pending  2.3.0  -       2m
+n8    4        pending  2.3.0  -       2m
+n9    joined   pending  -      -       2m
+"
+        );
+        let mut last = halted;
+        last.segment = Some(1);
+        assert_eq!(brief(&last, Glyphs::Unicode), "d-7k2m4 halted, segment 2/4 → 2.3.1");
+    }
 
     #[test]
     fn services_in_one_glance() {

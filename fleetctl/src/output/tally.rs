@@ -3,16 +3,37 @@
 
 use std::collections::BTreeMap;
 
+use fleet::Outcome;
 use fleet_proto::v1;
 
-/// Every expected node, each once: those of the segments in order, then the absent.
+/// How it ended, if it has and this program knows the word.
+pub fn outcome(deployment: &v1::Deployment) -> Option<Outcome> {
+    let known = [
+        Outcome::Converged,
+        Outcome::ConvergedWithWaivers,
+        Outcome::RolledBack,
+        Outcome::Unproven,
+        Outcome::Aborted,
+        Outcome::Superseded,
+    ];
+    known.into_iter().find(|o| o.as_str() == deployment.outcome)
+}
+
+/// Every expected node, each once: those of the segments in order, then the absent, then who joined. Who was
+/// decommissioned is expected no longer.
 pub fn expected(deployment: &v1::Deployment) -> Vec<&v1::DeploymentNode> {
+    everyone(deployment).into_iter().filter(|node| standing(node) != Standing::Gone).collect()
+}
+
+/// Every node that takes or took part, each once.
+pub fn everyone(deployment: &v1::Deployment) -> Vec<&v1::DeploymentNode> {
     let mut seen = std::collections::BTreeSet::new();
     deployment
         .segments
         .iter()
         .flat_map(|s| &s.nodes)
         .chain(&deployment.absent)
+        .chain(&deployment.joined)
         .filter(|n| seen.insert(n.node.as_str()))
         .collect()
 }
@@ -56,6 +77,8 @@ pub enum Standing {
     Done,
     /// It failed.
     Failed,
+    /// It left the fleet for good, and is expected no longer.
+    Gone,
 }
 
 /// Reads a node's state as the wire words it; a word of a newer controller counts as work, never as done.
@@ -63,9 +86,15 @@ pub fn standing(node: &v1::DeploymentNode) -> Standing {
     match node.state.as_str() {
         "pending" | "" => Standing::Waiting,
         "proven" | "restored" | "verified" => Standing::Done,
+        "decommissioned" => Standing::Gone,
         "failed" | "not-restored" | "unverified" => Standing::Failed,
         _ => Standing::AtWork,
     }
+}
+
+/// How many nodes of a segment are expected.
+pub fn size(segment: &v1::DeploymentSegment) -> usize {
+    segment.nodes.iter().filter(|n| standing(n) != Standing::Gone).count()
 }
 
 /// How many nodes of a segment have this standing.

@@ -26,20 +26,10 @@ pub(super) const FILE: Keys = Keys {
         "run",
         "health",
         "proof",
+        "hooks",
         "deploy",
     ],
-    later: &[
-        "root",
-        "group",
-        "shared",
-        "secrets",
-        "balancer",
-        "hooks",
-        "drift",
-        "flags",
-        "compatibility",
-        "environments",
-    ],
+    later: &["root", "group", "shared", "secrets", "balancer", "drift", "flags", "compatibility", "environments"],
 };
 pub(super) const RELEASE: Keys =
     Keys { of: "release", supported: &["version"], later: &["include", "exclude", "platforms", "keep"] };
@@ -56,12 +46,28 @@ pub(super) const HTTP: Keys = Keys { of: "http", supported: &["url", "path", "st
 pub(super) const PROOF: Keys = Keys { of: "proof", supported: &["minimum_grade"], later: &[] };
 pub(super) const DEPLOY: Keys = Keys {
     of: "deploy",
-    supported: &["segments", "bake", "max_failures", "on_failure"],
-    later: &["strategy", "order", "parallel", "min_healthy", "test", "guard"],
+    supported: &[
+        "segments",
+        "order",
+        "parallel",
+        "min_healthy",
+        "bake",
+        "max_failures",
+        "on_failure",
+        "pause_after",
+        "test",
+        "confirm",
+    ],
+    later: &["strategy", "guard"],
 };
+pub(super) const TEST: Keys = Keys { of: "test", supported: &["run", "from", "timeout"], later: &[] };
+pub(super) const HOOKS: Keys =
+    Keys { of: "hooks", supported: &["migrate"], later: &["stage", "stop", "start", "validate"] };
+pub(super) const MIGRATE: Keys =
+    Keys { of: "migrate", supported: &["run", "once", "timeout", "place"], later: &["user"] };
 
 /// Every mapping, to find where a misplaced key belongs.
-const ALL: [&Keys; 8] = [&FILE, &RELEASE, &FILES, &RUN, &HEALTH, &HTTP, &PROOF, &DEPLOY];
+const ALL: [&Keys; 11] = [&FILE, &RELEASE, &FILES, &RUN, &HEALTH, &HTTP, &PROOF, &DEPLOY, &TEST, &HOOKS, &MIGRATE];
 
 /// A mapping whose keys are all supported.
 pub(super) struct Section {

@@ -1,4 +1,5 @@
-//! From the tree to a [`ServiceFile`]: types, limits and defaults of every key. What lies on disk is not looked at.
+//! From the tree to a [`ServiceFile`]: types, limits and defaults of every key; `deploy:` and `hooks:` are `rollout`'s.
+//! What lies on disk is not looked at.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +10,8 @@ use fleet::release::{Grade, Probe, Run};
 use super::command;
 use super::error::Problem;
 use super::keys::{self, Section};
-use super::scalar::{MOST_ITEMS, duration, integer, list, parsed, read, text, texts, word};
+use super::rollout;
+use super::scalar::{MOST_ITEMS, duration, integer, list, parsed, text, texts};
 use super::version::VersionSource;
 use super::yaml::{Node, Value, shown};
 use super::{DeployDefaults, FileRule, Placement, ServiceFile};
@@ -48,7 +50,9 @@ pub(super) fn service_file(path: &Path, root: Node) -> Result<ServiceFile, Probl
     let run = Run { user, ..run(run_node)? };
     let health = top.take("health")?.map(health).transpose()?;
     let minimum_grade = top.take("proof")?.map(proof).transpose()?.flatten().unwrap_or(Grade::Digest);
-    let deploy = top.take("deploy")?.map(deploy).transpose()?.unwrap_or_default();
+    let migrate = top.take("hooks")?.map(rollout::hooks).transpose()?.flatten();
+    let deploy = top.take("deploy")?.map(rollout::deploy).transpose()?.unwrap_or_default();
+    let deploy = DeployDefaults { migrate, ..deploy };
     Ok(ServiceFile {
         file: path.to_owned(),
         service,
@@ -347,38 +351,4 @@ fn proof(node: Node) -> Result<Option<Grade>, Problem> {
         .take("minimum_grade")?
         .map(|node| parsed(&node, "proof.minimum_grade"))
         .transpose()
-}
-
-fn deploy(node: Node) -> Result<DeployDefaults, Problem> {
-    let mut section = Section::open(node, &keys::DEPLOY)?;
-    let segments = section.take("segments")?.map(|node| {
-        let place = node.place;
-        let written = match node.value {
-            Value::List(items) => {
-                items.iter().map(|item| word(item, "deploy.segments")).collect::<Result<Vec<_>, _>>()?.join(",")
-            }
-            _ => word(&node, "deploy.segments")?,
-        };
-        read(&written, place, "deploy.segments")
-    });
-    Ok(DeployDefaults {
-        segments: segments.transpose()?,
-        bake: section.take("bake")?.map(|node| duration(&node, "deploy.bake")).transpose()?,
-        max_failures: section
-            .take("max_failures")?
-            .map(|node| read(&word(&node, "deploy.max_failures")?, node.place, "deploy.max_failures"))
-            .transpose()?,
-        on_failure: section.take("on_failure")?.map(|node| on_failure(&node)).transpose()?,
-    })
-}
-
-fn on_failure(node: &Node) -> Result<fleet::deployment::OnFailure, Problem> {
-    if text(node, "deploy.on_failure")? == "pause" {
-        return Err(Problem::new(
-            node.place,
-            "'deploy.on_failure: pause' is known, but not supported by this version yet",
-        )
-        .help("use rollback or stop"));
-    }
-    parsed(node, "deploy.on_failure")
 }

@@ -8,12 +8,19 @@ use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use fleet::ReleaseId;
+use fleet::{DeploymentId, ReleaseId};
 
 /// The variable that names the root of the service that a process was started for.
 pub(super) const MARK_ROOT: &str = "FLEET_SERVICE_ROOT";
 /// The variable that names the release that a process was started from.
 pub(super) const MARK_RELEASE: &str = "FLEET_RELEASE";
+/// The variable that names the deployment for which an errand is run.
+pub(super) const MARK_DEPLOYMENT: &str = "FLEET_DEPLOYMENT";
+/// The variable that names an errand; together with the ones before and after it is the errand's mark. It has nothing
+/// in common with a service's: an errand carries no [`MARK_ROOT`], and without that nothing is a service's mark.
+pub(super) const MARK_ERRAND: &str = "FLEET_MIGRATION";
+/// The variable that counts the attempts of an errand.
+pub(super) const MARK_ATTEMPT: &str = "FLEET_ATTEMPT";
 
 /// The kernel gives arguments and environment together at most three quarters of 8 MiB (fs/exec.c, `_STK_LIM / 4 * 3`),
 /// so a mark cannot hide behind a long environment.
@@ -152,16 +159,31 @@ pub(super) fn ticks_now() -> u64 {
 
 /// The marks in the start environment found in `details`; None without marks, or when it may not be read.
 pub(super) fn marks(details: &Path) -> Option<Marks> {
+    let environment = environment(details)?;
+    let root = PathBuf::from(OsString::from_vec(value(&environment, MARK_ROOT)?.to_vec()));
+    let release = value(&environment, MARK_RELEASE).and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+    Some(Marks { root, release })
+}
+
+/// The deployment and the attempt of the errand in the start environment found in `details`; None for whatever is no
+/// errand, a service's processes included.
+pub(super) fn errand_mark(details: &Path) -> Option<(DeploymentId, u32)> {
+    let environment = environment(details)?;
+    if value(&environment, MARK_ROOT).is_some() || value(&environment, MARK_ERRAND).is_none() {
+        return None;
+    }
+    let text = |name| std::str::from_utf8(value(&environment, name)?).ok();
+    Some((text(MARK_DEPLOYMENT)?.parse().ok()?, text(MARK_ATTEMPT)?.parse().ok()?))
+}
+
+fn environment(details: &Path) -> Option<Vec<u8>> {
     let mut environment = Vec::new();
     File::open(details.join("environ")).ok()?.take(LONGEST_ENVIRONMENT).read_to_end(&mut environment).ok()?;
-    let value = |name: &str| {
-        environment
-            .split(|byte| *byte == 0)
-            .find_map(|variable| variable.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
-    };
-    let root = PathBuf::from(OsString::from_vec(value(MARK_ROOT)?.to_vec()));
-    let release = value(MARK_RELEASE).and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
-    Some(Marks { root, release })
+    Some(environment)
+}
+
+fn value<'a>(environment: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    environment.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
 
 /// Whether the process stands in the middle of exec: the new program is in place, its arguments and environment are

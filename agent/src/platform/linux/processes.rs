@@ -12,6 +12,7 @@ use fleet::evidence::{LinkState, Mapped, Parentage, Place, Process, Started};
 use fleet::{Digest, Millis, ReleaseId};
 
 use super::digests::Digests;
+use super::errand;
 use super::lineage::{Glimpse, Lineage, snapshot};
 use super::maps::{self, Inode, Mapping, Mappings};
 use super::proc;
@@ -38,6 +39,8 @@ struct Round<'a> {
     lineage: Lineage<'a>,
     digests: &'a Digests,
     tree: BTreeSet<u32>,
+    /// What this agent runs beside the service: no part of it, and no stray.
+    errands: BTreeSet<u32>,
     now: u64,
     /// One file is mapped by many processes; within a round it is opened once.
     opened: HashMap<(PathBuf, Inode), Digest>,
@@ -77,6 +80,7 @@ impl Watch {
             lineage,
             digests,
             tree,
+            errands: errand::own(&snapshot),
             now: proc::ticks_now(),
             opened: HashMap::new(),
             neighbours: look
@@ -118,6 +122,10 @@ impl Round<'_> {
         let cwd = proc::cwd(&glimpse.details);
         let in_tree = self.tree.contains(&glimpse.stat.identity.pid);
         let marked = self.lineage.marked(glimpse);
+        let errand = self.errands.contains(&glimpse.stat.identity.pid) || errand::is_own(glimpse);
+        if errand && !in_tree && !marked {
+            return None;
+        }
         if !in_tree && !marked && !self.in_scope(glimpse, shown, cwd.as_deref()) {
             return None;
         }

@@ -12,11 +12,14 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::SigSet;
 use nix::unistd::{Gid, Uid, User, getgrouplist, setgid, setgroups, setsid, setuid};
 
-use super::proc::{MARK_RELEASE, MARK_ROOT};
-use crate::platform::{Launch, ProcessError};
+use super::proc::{MARK_ATTEMPT, MARK_DEPLOYMENT, MARK_ERRAND, MARK_RELEASE, MARK_ROOT};
+use crate::platform::{Errand, Launch, ProcessError};
 
 /// Where a program is looked for when the environment of the service has no PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What reads the command line of an errand.
+pub(super) const SHELL: &str = "/bin/sh";
 
 /// Who a process becomes before it executes its program.
 struct Person {
@@ -53,6 +56,31 @@ pub(super) fn command(launch: &Launch) -> Result<Command, ProcessError> {
     command.env_clear().envs(&launch.environment);
     command.env(MARK_ROOT, &launch.place.root).env(MARK_RELEASE, launch.release.as_str());
     command.stdin(Stdio::null()).stdout(log).stderr(errors);
+    leave_the_agent(&mut command, person);
+    Ok(command)
+}
+
+/// The shell that runs `errand`, ready to be spawned. It carries its own mark and not the service's, so that it is
+/// neither stopped with the service nor taken for it.
+///
+/// # Errors
+/// The release, the output or the user is not there or may not be used.
+pub(super) fn errand(errand: &Errand) -> Result<Command, ProcessError> {
+    let refuse = |reason: String| ProcessError::Start { program: SHELL.to_owned(), reason };
+    let directory = errand.place.release(&errand.release);
+    if !directory.is_dir() {
+        return Err(refuse(format!("the release's directory {} is missing", directory.display())));
+    }
+    let person = errand.user.as_deref().map(person).transpose().map_err(refuse)?.flatten();
+    let output = open_log(&errand.output)
+        .map_err(|cause| refuse(format!("its output {} cannot be opened: {cause}", errand.output.display())))?;
+    let errors = output.try_clone().map_err(|cause| refuse(format!("its output cannot be used twice: {cause}")))?;
+    let mut command = Command::new(SHELL);
+    command.arg("-c").arg(&errand.command).current_dir(&directory);
+    command.env_clear().envs(&errand.environment).env_remove(MARK_ROOT);
+    command.env(MARK_DEPLOYMENT, errand.deployment.to_string()).env(MARK_ATTEMPT, errand.attempt.to_string());
+    command.env(MARK_ERRAND, &errand.name).env(MARK_RELEASE, errand.release.as_str());
+    command.stdin(Stdio::null()).stdout(output).stderr(errors);
     leave_the_agent(&mut command, person);
     Ok(command)
 }

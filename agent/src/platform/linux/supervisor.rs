@@ -12,8 +12,10 @@ use fleet::{Millis, ServiceName};
 use super::lineage::main_identity;
 use super::proc::Identity;
 use super::stop::Stopping;
-use super::{identity, listeners, proc, start};
-use crate::platform::{Launch, Listener, ProcessError, Running, ServicePlace, Stopped, Supervisor};
+use super::{errand, identity, listeners, proc, start};
+use crate::platform::{
+    Errand, ErrandEnd, Launch, Listener, ProcessError, Running, SeenErrand, ServicePlace, Stopped, Supervisor,
+};
 
 /// A millisecond each. After that the marks stay unseen for a moment, which the next look at the node makes good.
 const MOST_SETTLING_LOOKS: usize = 1_000;
@@ -105,5 +107,13 @@ impl Supervisor for LinuxSupervisor {
         timeout: Millis,
     ) -> Result<Stopped, ProcessError> {
         Stopping::new(place, running, &self.boot_id).stop(timeout).await
+    }
+
+    async fn run_errand(&self, errand: &Errand) -> Result<ErrandEnd, ProcessError> {
+        errand::run(errand).await
+    }
+
+    fn errands(&self) -> Vec<SeenErrand> {
+        errand::seen()
     }
 }
