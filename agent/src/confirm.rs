@@ -89,7 +89,8 @@ struct Asked {
     last: Option<String>,
 }
 
-/// Whether what ran before a reboot still has to be started again.
+/// Whether what ended while no agent watched, in a reboot or together with the agent, has to be started again. It is
+/// done once: what ends under its eyes has crashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Revival {
     Owed,
@@ -102,9 +103,9 @@ impl Keeper {
     /// A failure means that it was not confirmed, and that the way leads back.
     pub(crate) async fn confirm(&mut self, order: &Order) -> Result<(), Halt> {
         let Some(attempt) = self.journal.attempt() else { return Ok(()) };
-        let awaits = match &attempt.standing {
+        let (awaits, revival) = match &attempt.standing {
             Standing::Confirmed => return Ok(()),
-            Standing::Awaits(awaits) => awaits.clone(),
+            Standing::Awaits(awaits) => (awaits.clone(), Revival::Owed),
             Standing::Open if order.confirm == Millis(0) || !attempt.changed => return Ok(()),
             Standing::Open => {
                 let nonce = draw().map_err(|reason| failed(&reason))?;
@@ -112,10 +113,10 @@ impl Keeper {
                 let awaits = Awaits { nonce, within: order.confirm, deadline };
                 self.journal.append(&Entry::Awaits(awaits.clone())).map_err(unwritten)?;
                 self.tools.points.pass("confirm.awaited")?;
-                awaits
+                (awaits, Revival::NotOwed)
             }
         };
-        self.await_confirmation(order, awaits).await?;
+        self.await_confirmation(order, awaits, revival).await?;
         // Should it not be written down, the same nonce is confirmed again after a restart.
         if let Err(error) = self.journal.append(&Entry::Confirmed) {
             tracing::warn!("{error}");
@@ -131,11 +132,14 @@ impl Keeper {
         if attempt.is_some_and(|attempt| attempt.is_awaiting()) { Confirmation::Awaited } else { Confirmation::Given }
     }
 
-    async fn await_confirmation(&mut self, order: &Order, mut awaits: Awaits) -> Result<(), Halt> {
-        let mut revival = Revival::NotOwed;
+    async fn await_confirmation(
+        &mut self,
+        order: &Order,
+        mut awaits: Awaits,
+        mut revival: Revival,
+    ) -> Result<(), Halt> {
         let now = self.tools.now();
         if awaits.deadline.boot_id != now.boot_id {
-            revival = Revival::Owed;
             awaits.deadline = now.after(awaits.within);
             self.journal.append(&Entry::Awaits(awaits.clone())).map_err(unwritten)?;
         }
@@ -193,8 +197,8 @@ impl Keeper {
         }
     }
 
-    /// After a reboot the release is started again if the controller stands by it and nothing has to be fetched, which
-    /// could take longer than the time there is.
+    /// What ended unwatched is started again if the controller stands by it and nothing has to be fetched, which could
+    /// take longer than the time there is.
     async fn may_revive(&mut self, order: &Order, wish: &Wish) -> Result<bool, Halt> {
         if let Permission::Refused { reason } = self.permission(wish) {
             self.tell(Progress::Fenced { reason });
@@ -205,9 +209,9 @@ impl Keeper {
 
     async fn revive_unconfirmed(&mut self, order: &Order) -> Result<(), Halt> {
         match self.walk(order, &order.hold, Way::Forward).await {
-            Err(Halt::Failed(Failure { step, reason })) => {
-                Err(failed(&format!("it could not be started again after a reboot, {step}: {reason}")))
-            }
+            Err(Halt::Failed(Failure { step, reason })) => Err(failed(&format!(
+                "it ended while no agent watched and could not be started again, {step}: {reason}"
+            ))),
             other => other,
         }
     }

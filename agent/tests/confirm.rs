@@ -272,7 +272,7 @@ async fn after_a_reboot_what_does_not_start_again_is_undone() {
     let mut agent = world.up(from_the_disk(&world, &two.hold), "");
     agent.until(|status| matches!(status.progress, Progress::Fenced { .. })).await;
     agent.wish.send(world.wish_to_confirm(2, &two.hold)).unwrap();
-    let reason = ends_unconfirmed(&mut agent, "could not be started again after a reboot").await;
+    let reason = ends_unconfirmed(&mut agent, "could not be started again").await;
     assert!(reason.contains("going back to"), "the host refuses everything: {reason}");
     world.host.on_start(&world.service, OnStart::Runs);
     agent.until(|status| status.running.is_some()).await;
@@ -379,6 +379,30 @@ async fn a_process_that_ends_before_the_confirmation_is_undone_without_waiting()
     world.word.says(Says::NotYet);
     let mut agent = world.up(world.wish_to_confirm(2, &two.hold), "");
     agent.until(awaits).await;
+    world.host.crash(&world.service);
+    ends_unconfirmed(&mut agent, "ended before the order was confirmed").await;
+    assert_eq!(world.host.running(&world.service), [one.release()]);
+}
+
+/// A machine that loses its power, and a container that is stopped, end both: that is no crash of the release.
+#[tokio::test(start_paused = true)]
+async fn a_process_that_ended_together_with_its_agent_is_started_again_once() {
+    let (world, one, two) = world().await;
+    world.word.says(Says::NotYet);
+    let agent = world.up(world.wish_to_confirm(2, &two.hold), "");
+    agent.until(awaits).await;
+    agent.kill().await;
+    world.host.crash(&world.service);
+    let agent = world.up(world.wish_to_confirm(2, &two.hold), "");
+    agent.until(|status| awaits(status) && status.running.is_some()).await;
+    assert_eq!(world.host.running(&world.service), [two.release()]);
+    assert_eq!(starts_of(&world, Cause::Order), 2);
+    agent.kill().await;
+    // The same once more: it is the next agent that did not watch.
+    world.host.crash(&world.service);
+    let mut agent = world.up(world.wish_to_confirm(2, &two.hold), "");
+    agent.until(|status| awaits(status) && status.running.is_some()).await;
+    // Under the eyes of its agent it is one.
     world.host.crash(&world.service);
     ends_unconfirmed(&mut agent, "ended before the order was confirmed").await;
     assert_eq!(world.host.running(&world.service), [one.release()]);

@@ -200,7 +200,8 @@ fn an_orphan_worker_makes_a_deployment_turn_back() {
         report["proofs"].as_array().unwrap().iter().all(|proof| proof["version"] == "1.0.0"),
         "every node is back: {report:#}"
     );
-    fleet.deploy(&v2(), &["--segments", "2"]).expect(0);
+    // What was rolled back is marked, and deployed again by a person's wish only.
+    fleet.deploy(&v2(), &["--segments", "2", "--again"]).expect(0);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use fleet_proto::v1;
 use fleet_proto::v1::link_client::LinkClient;
 use tonic::{Code, Status};
 
-use crate::rig::{Act, Controller, eventually, of, to};
+use crate::rig::{Act, Controller, Puppet, eventually, of, to};
 
 async fn ask(
     controller: &Controller,
@@ -87,17 +87,65 @@ async fn only_what_was_proven_is_confirmed_and_only_to_its_node() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_may_still_be_undone_is_never_verified() {
+async fn what_may_still_be_undone_holds_the_next_segment_back() {
     let mut controller = Controller::start().await;
     let puppets = controller.puppets(2).await;
     let one = controller.release("1.0.0").await;
-    puppets[1].act(&one, Act::HoldUnconfirmed);
-    let deployment = controller.deploy(v1::DeploymentRequest { node_deadline_ms: 2_000, ..to(&one) }).await;
-    let verifying = controller.until_phase(&deployment.id, "verifying").await;
-    assert_eq!(of(&verifying, "n2").state, "proven", "it counts as proven, so that it can be confirmed");
+    puppets[0].act(&one, Act::HoldUnconfirmed);
+    let request = v1::DeploymentRequest { segments: "2".into(), ..to(&one) };
+    let deployment = controller.deploy(request).await;
+    let waits = |deployment: &v1::Deployment| deployment.waiting_on.contains("n1 to reach the controller");
+    let waiting = controller.until(&deployment.id, waits).await;
+    assert_eq!(of(&waiting, "n1").state, "proven", "it counts as proven, so that it can be confirmed");
+    controller.restart().await;
+    controller.until(&deployment.id, waits).await;
+    controller.seen_again("n1").await;
+    assert!(!puppets[1].life().orders.contains_key("web"));
+    puppets[0].act(&one, Act::Hold);
+    assert_eq!(controller.ended(&deployment.id).await.outcome, "converged");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_can_only_undo_it_turns_the_deployment_back() {
+    let controller = Controller::start().await;
+    let puppets = controller.puppets(2).await;
+    let (one, two) = (controller.release("1.0.0").await, controller.release("2.0.0").await);
+    controller.converge(&one).await;
+    let before = puppets[1].life().orders["web"].generation;
+    puppets[0].act(&two, Act::HoldUnconfirmed);
+    let request = v1::DeploymentRequest { segments: "2".into(), node_deadline_ms: 2_000, ..to(&two) };
+    let deployment = controller.deploy(request).await;
+    let end = controller.ended(&deployment.id).await;
+    assert_eq!(end.outcome, "rolled-back", "{end:#?}");
+    let facts = controller.facts(&deployment.id).await;
+    assert!(
+        facts.iter().any(|fact| fact.kind == "node-failed" && fact.text.contains("not yet confirmed")),
+        "{facts:#?}"
+    );
+    assert_eq!(puppets[1].life().orders["web"].generation, before);
+}
+
+/// A node that joins is ordered in the last round, where no segment bakes any more.
+async fn verifying_a_newcomer(controller: &mut Controller, deadline_ms: u64) -> (String, Puppet, v1::Release) {
+    let puppets = controller.puppets(1).await;
+    let one = controller.release("1.0.0").await;
+    puppets[0].act(&one, Act::HoldUnconfirmed);
+    let request = v1::DeploymentRequest { node_deadline_ms: deadline_ms, ..to(&one) };
+    let deployment = controller.deploy(request).await;
+    let newcomer = controller.puppet("n2").await;
+    newcomer.act(&one, Act::HoldUnconfirmed);
+    puppets[0].act(&one, Act::Hold);
+    controller.until(&deployment.id, |d| d.waiting_on.contains("n2 (proven, not yet confirmed)")).await;
     controller.restart().await;
     controller.until(&deployment.id, |d| d.waiting_on.contains("n2 (proven, not yet confirmed)")).await;
-    let end = controller.ended(&deployment.id).await;
+    (deployment.id, newcomer, one)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_still_be_undone_is_never_verified() {
+    let mut controller = Controller::start().await;
+    let (id, _newcomer, _) = verifying_a_newcomer(&mut controller, 2_000).await;
+    let end = controller.ended(&id).await;
     assert_eq!((end.outcome.as_str(), end.exit_code), ("unproven", 4));
     let unproven: Vec<_> = end.unproven.iter().map(|node| node.node.as_str()).collect();
     assert_eq!(unproven, ["n2"]);
@@ -107,14 +155,9 @@ async fn what_may_still_be_undone_is_never_verified() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_confirmed_in_the_last_round_is_verified() {
     let mut controller = Controller::start().await;
-    let puppets = controller.puppets(1).await;
-    let one = controller.release("1.0.0").await;
-    puppets[0].act(&one, Act::HoldUnconfirmed);
-    let deployment = controller.deploy(to(&one)).await;
-    controller.until_phase(&deployment.id, "verifying").await;
-    controller.restart().await;
-    puppets[0].act(&one, Act::Hold);
-    assert_eq!(controller.ended(&deployment.id).await.outcome, "converged");
+    let (id, newcomer, one) = verifying_a_newcomer(&mut controller, 30_000).await;
+    newcomer.act(&one, Act::Hold);
+    assert_eq!(controller.ended(&id).await.outcome, "converged");
 }
 
 #[tokio::test(flavor = "multi_thread")]

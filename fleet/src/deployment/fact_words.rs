@@ -21,7 +21,7 @@ impl fmt::Display for Fact {
             Self::NodeProven { grade, .. } => write!(f, "proven ({grade})"),
             Self::NodeFailed { reason, .. } => write!(f, "FAILED {reason}"),
             Self::SegmentProven { .. } => f.write_str("proven"),
-            Self::NodeBaked { .. } => f.write_str("still proven after the bake"),
+            Self::NodeBaked { .. } => f.write_str("still proven, and nothing is left that undoes it"),
             Self::SegmentBaked { .. } => f.write_str("ok"),
             Self::GateStarted { asking, .. } if asking.attempt > 1 => {
                 write!(f, "gate {} is asked, attempt {}", asking.gate + 1, asking.attempt)

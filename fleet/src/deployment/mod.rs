@@ -7,6 +7,7 @@
 //! comparing evidence with orders ([`crate::drift::compare`]).
 
 mod budget;
+mod by_name;
 mod cause;
 mod command;
 mod event;

@@ -3,11 +3,11 @@
 //! file (the law in the project's benchmarks); what the states mean is decided elsewhere.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
-use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use crate::capacity::Capacity;
+use crate::deployment::by_name::ByName;
 use crate::deployment::{Previous, Spec, Waiver};
 use crate::release::Grade;
 use crate::{NodeName, Timestamp};
@@ -160,17 +160,11 @@ pub(super) struct Tally {
     pub(super) restoring: usize,
 }
 
-/// Where each node lies among the entries, by name. Asked several times at every event: a search tree of ten thousand
-/// names costs twice what one of a hundred does, since every comparison waits for another piece of memory. Its keys are
-/// fixed, so that nothing depends on chance; names that collide on purpose would have to be enrolled first. Never
-/// iterated.
-type Index = HashMap<NodeName, usize, BuildHasherDefault<DefaultHasher>>;
-
 /// All of them.
 #[derive(Debug, Clone, Default)]
 pub struct Nodes {
     entries: Vec<Entry>,
-    index: Index,
+    index: ByName,
     /// Where the nodes of each segment lie among the entries.
     ranges: Vec<Range<usize>>,
     tallies: Vec<Tally>,
@@ -210,9 +204,9 @@ impl PartialEq for Nodes {
 impl Nodes {
     /// The nodes as they are when a deployment has just been planned.
     pub(super) fn planned(spec: &Spec, at: Timestamp) -> Self {
-        let mut nodes = Self { tallies: vec![Tally::default(); spec.segments.len()], ..Self::default() };
+        let (tallies, index) = (vec![Tally::default(); spec.segments.len()], ByName::for_many(spec.size()));
+        let mut nodes = Self { tallies, index, ..Self::default() };
         nodes.entries.reserve(spec.size());
-        nodes.index.reserve(spec.size());
         for (segment, names) in spec.segments.iter().enumerate() {
             let begin = nodes.entries.len();
             for name in names {
@@ -235,8 +229,8 @@ impl Nodes {
 
     /// One more expected node; a name that is known already stays as it is.
     pub(super) fn expect(&mut self, name: &NodeName, segment: Option<usize>, at: Timestamp, spec: &Spec) -> usize {
-        if let Some(index) = self.index.get(name) {
-            return *index;
+        if let Some(index) = self.find(name) {
+            return index;
         }
         let index = self.entries.len();
         let serves = if spec.unhealthy.contains(name) { Serves::No } else { Serves::Yes };
@@ -253,7 +247,7 @@ impl Nodes {
             ear: Ear { serves, ..Ear::default() },
             due: None,
         });
-        self.index.insert(name.clone(), index);
+        self.index.note(name, index);
         self.count(index, Count::In);
         self.enqueue(index);
         index
@@ -261,12 +255,12 @@ impl Nodes {
 
     /// What is known of a node; None when it takes no part.
     pub fn get(&self, name: &NodeName) -> Option<&NodeState> {
-        self.index.get(name).map(|index| &self.entries[*index].state)
+        self.find(name).map(|index| &self.entries[index].state)
     }
 
     /// Whether a node takes part.
     pub fn contains(&self, name: &NodeName) -> bool {
-        self.index.contains_key(name)
+        self.find(name).is_some()
     }
 
     /// How many take part, those included that were decommissioned.
@@ -300,7 +294,7 @@ impl Nodes {
     }
 
     pub(super) fn find(&self, name: &NodeName) -> Option<usize> {
-        self.index.get(name).copied()
+        self.index.find(name)
     }
 
     pub(super) fn entry(&self, index: usize) -> &Entry {

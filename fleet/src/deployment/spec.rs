@@ -120,6 +120,12 @@ impl Spec {
     pub fn size(&self) -> usize {
         self.segments.iter().map(Vec::len).sum::<usize>() + self.absent.len()
     }
+
+    /// Whether a segment that is proven must be proven once more before the next may begin: after the time of the bake,
+    /// or because its nodes may still undo it by themselves until they are confirmed.
+    pub fn must_bake(&self) -> bool {
+        self.bake > Millis(0) || self.confirm > Millis(0)
+    }
 }
 
 /// Which way a deployment goes.

@@ -57,6 +57,13 @@ pub enum WaitingOn {
         /// Nodes that must still be proven after it.
         nodes: Vec<NodeName>,
     },
+    /// The confirmation of a segment that has no time to bake.
+    Confirmation {
+        /// The segment, from 0.
+        segment: usize,
+        /// Nodes that were proven, and may still undo it by themselves.
+        nodes: Vec<NodeName>,
+    },
     /// The answer to a gate.
     Gate {
         /// The segment, from 0.
@@ -118,6 +125,9 @@ impl Deployment {
                     matches!(self.nodes.get(node), Some(NodeState::Proven { baked: Baked::NotYet, .. }))
                 };
                 let nodes = self.spec.segments.get(segment).into_iter().flatten().filter(unbaked).cloned().collect();
+                if self.spec.bake == Millis(0) {
+                    return Some(WaitingOn::Confirmation { segment, nodes });
+                }
                 WaitingOn::Bake { segment, left: self.patience(since).after(self.spec.bake).since(now), nodes }
             }
             Phase::Gating { asking, since } => {
@@ -184,6 +194,9 @@ impl fmt::Display for WaitingOn {
                 write!(f, "segment {}: a proof after the bake from {}", segment + 1, few(nodes))
             }
             Self::Bake { segment, left, .. } => write!(f, "segment {}: {left} of the bake are left", segment + 1),
+            Self::Confirmation { segment, nodes } => {
+                write!(f, "segment {}: {} to reach the controller, or to undo it", segment + 1, few(nodes))
+            }
             Self::Gate { segment, gate, left } => {
                 write!(f, "segment {}: an answer to the gate {gate}, within {left}", segment + 1)
             }

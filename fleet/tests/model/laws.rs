@@ -5,7 +5,7 @@
 use fleet::deployment::{Deployment, Event, Fact, Phase, Seen, Verdict};
 use fleet::evidence::Confirmation;
 use fleet::order::{Reception, receive};
-use fleet::{Generation, Order, Timestamp};
+use fleet::{Generation, Millis, Order, Timestamp};
 use stateright::Property;
 
 use crate::endings;
@@ -76,7 +76,8 @@ pub(crate) fn check_turn(world: &mut World, before: Deployment, event: &Event, f
     for fact in facts {
         broken.extend(limits::begun(&history, fact, folded.spec()));
         let order = fact.node().and_then(|node| folded.order_for(node));
-        broken.extend(evidence(&history, fact, event, order.map(|order| order.generation), now));
+        let order = order.map(|order| order.generation);
+        broken.extend(evidence(&history, folded.spec().bake, fact, event, order, now));
         broken.extend(limits::patience(&history, fact, event, now));
         history.fold(fact);
         folded.apply(fact);
@@ -179,7 +180,14 @@ pub(crate) fn check_passing(world: &mut World, before: &World, woken_at: Option<
 
 /// Whether a fact that speaks of proof, or of an answer, follows from the event; `order` is the one that its node
 /// stands under.
-fn evidence(history: &History, fact: &Fact, event: &Event, order: Option<Generation>, now: Timestamp) -> Option<Law> {
+fn evidence(
+    history: &History,
+    bake: Millis,
+    fact: &Fact,
+    event: &Event,
+    order: Option<Generation>,
+    now: Timestamp,
+) -> Option<Law> {
     let past = fact.node().and_then(|node| history.nodes.get(node));
     // The moment the proof was asked for, if the event is a proof of this node, and whether it can be undone.
     let proof = match event {
@@ -203,14 +211,14 @@ fn evidence(history: &History, fact: &Fact, event: &Event, order: Option<Generat
             return (!fresh || past.standing != Standing::Restoring).then_some(Law::ProofIsFresh);
         }
         (Fact::NodeBaked { .. }, Some(_)) => {
-            let after = history.baking.map(|(_, since)| since.max(history.listening).after(limits::BAKE));
-            let one_life = proof.is_some_and(|(_, up, _)| up >= limits::BAKE);
+            let after = history.baking.map(|(_, since)| since.max(history.listening).after(bake));
+            let one_life = proof.is_some_and(|(_, up, _)| up >= bake);
             return (!after.is_some_and(fresh) || !one_life || !given).then_some(Law::BakeIsFresh);
         }
         (Fact::NodeVerified { .. }, Some(past)) => {
             let round = history.round.is_some_and(fresh);
             // Who was not there when its segment baked has to outlive the bake now.
-            let baked = past.baked || order != Some(FORWARD) || proof.is_some_and(|(_, up, _)| up >= limits::BAKE);
+            let baked = past.baked || order != Some(FORWARD) || proof.is_some_and(|(_, up, _)| up >= bake);
             let holds = round && given && baked && past.standing != Standing::Gone;
             return (!holds).then_some(Law::VerdictIsFresh);
         }

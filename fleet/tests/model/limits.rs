@@ -77,7 +77,10 @@ pub(crate) fn begun(history: &History, fact: &Fact, spec: &Spec) -> Vec<Law> {
         }
         Fact::SegmentBaked { segment, .. } => {
             let raw = |past: &Past| past.standing == Standing::Proven && !past.baked;
-            check(Law::BakedBefore, spec.bake.0 == 0 || !history.of_segment(*segment).any(raw));
+            check(
+                Law::BakedBefore,
+                (spec.bake.0 == 0 && spec.confirm.0 == 0) || !history.of_segment(*segment).any(raw),
+            );
         }
         Fact::SegmentRollbackStarted { segment, .. } | Fact::NodesTurnedBack { segment, .. } => {
             let mut newer = history.expected().filter(|past| past.segment > Some(*segment) && past.forward);

@@ -237,7 +237,7 @@ mod tests {
                 fact("planned", 0, None, "", "shop 2.3.1 to 8 nodes in 4 segments"),
                 fact("segment-started", 0, Some(0), "", "started"),
                 fact("node-proven", 40, None, "n1", "proven (digest)"),
-                fact("node-baked", 102, None, "n1", "still proven after the bake"),
+                fact("node-baked", 102, None, "n1", "still proven, and nothing is left that undoes it"),
                 fact("segment-baked", 102, Some(0), "", "ok"),
                 fact(
                     "node-failed",

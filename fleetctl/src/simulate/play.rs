@@ -303,6 +303,7 @@ fn timeless(on: &WaitingOn) -> WaitingOn {
         }
         WaitingOn::Proof { .. }
         | WaitingOn::Capacity { .. }
+        | WaitingOn::Confirmation { .. }
         | WaitingOn::Migration { .. }
         | WaitingOn::Restoration { .. }
         | WaitingOn::Verification { .. }

@@ -105,7 +105,7 @@ impl Deployment {
                 Some(self.patience(*since).after(self.spec.node_deadline))
             }
             (Phase::Baking { segment, since }, NodeState::Proven { baked: Baked::NotYet, .. })
-                if entry.segment == Some(segment) && self.spec.bake.0 > 0 =>
+                if entry.segment == Some(segment) && self.spec.must_bake() =>
             {
                 Some(self.patience(since).after(self.spec.bake).after(self.spec.node_deadline))
             }

@@ -14,8 +14,8 @@ impl Deployment {
         match self.phase {
             Phase::Planned => self.start(0, at),
             Phase::Rolling { segment } => self.roll(segment, at),
-            // The bake is over when every node that was proven has been proven again after it.
-            Phase::Baking { segment, .. } => (self.spec.bake.0 == 0 || self.nodes.tally(segment).unbaked == 0)
+            // The bake is over when every node that was proven has been proven again after it, and is confirmed.
+            Phase::Baking { segment, .. } => (!self.spec.must_bake() || self.nodes.tally(segment).unbaked == 0)
                 .then_some(Fact::SegmentBaked { at, segment }),
             Phase::Between { segment } => self.between(segment, at),
             Phase::Gating { .. }

@@ -304,7 +304,7 @@ fn settle(witness: &mut Witness, calm: Calm, mut now: Timestamp) {
                 | WaitingOn::Restoration { nodes, .. }
                 | WaitingOn::Verification { nodes },
             ) => nodes.into_iter().map(|(node, _)| node).collect(),
-            Some(WaitingOn::Bake { nodes, .. }) => nodes,
+            Some(WaitingOn::Bake { nodes, .. } | WaitingOn::Confirmation { nodes, .. }) => nodes,
             Some(_) | None => Vec::new(),
         };
         nodes.iter().for_each(|node| witness.look(node, now));

@@ -77,6 +77,7 @@ pub(super) const ON_EVERY_FACT: &[(&str, OfFact)] = &[
     ),
     ("capacity_that_is_lost_stops_it", budgets::capacity_that_is_lost_stops_it),
     ("no_segment_starts_before_all_before_it_are_through", turns::no_segment_starts_before_all_before_it_are_through),
+    ("nothing_follows_a_segment_that_may_undo_itself", turns::nothing_follows_a_segment_that_may_undo_itself),
     ("a_gate_is_passed_by_an_answer_to_its_own_asking", turns::a_gate_is_passed_by_an_answer_to_its_own_asking),
     ("a_gate_without_a_yes_is_passed_by_a_person_only", turns::a_gate_without_a_yes_is_passed_by_a_person_only),
     ("a_migration_runs_in_its_place", turns::a_migration_runs_in_its_place),
@@ -288,7 +289,7 @@ fn whoever_waits_says_why(rest: &Rest) -> Held {
             !nodes.is_empty()
         }
         WaitingOn::Capacity { queued, .. } => !queued.is_empty(),
-        WaitingOn::Bake { nodes, .. } => !nodes.is_empty(),
+        WaitingOn::Bake { nodes, .. } | WaitingOn::Confirmation { nodes, .. } => !nodes.is_empty(),
         WaitingOn::Migration { node, .. } => node.is_some(),
         // Whatever could be done by itself is done.
         WaitingOn::NextTurn => false,

@@ -179,8 +179,14 @@ fn a_node_that_is_not_confirmed_undoes_it_and_has_failed() {
         witness.tell(Event::Observed { node: node(1), observation }, now)
     };
     assert_eq!(look(&mut witness, 1)[0].kind(), "node-proven");
+    assert_eq!(look(&mut witness, 2), [], "the next segment waits for what the first may still undo");
+    assert_eq!(
+        witness.deployment.waiting_on(Timestamp(2_000)).unwrap().to_string(),
+        "segment 1: n1 to reach the controller, or to undo it"
+    );
     // The controller's confirmation never arrives.
     assert_eq!(look(&mut witness, 11)[0].kind(), "node-failed");
+    assert!(witness.deployment.is_turned_back() && witness.deployment.order_for(&node(2)).is_none());
 }
 
 /// Those outside the segments are ordered in the last round only. If a person ends it then, with everybody to go back,

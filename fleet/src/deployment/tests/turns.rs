@@ -3,6 +3,7 @@
 use crate::deployment::nodes::{NodeState, Wish};
 use crate::deployment::tests::invariants::{Held, Moment, Rest, ensure};
 use crate::deployment::{Event, Fact, MigrationReport, Phase, Place, Verdict};
+use crate::evidence::Confirmation;
 
 pub(super) fn no_segment_starts_before_all_before_it_are_through(moment: &Moment) -> Held {
     let (before, record) = (moment.before, moment.record);
@@ -21,6 +22,19 @@ pub(super) fn no_segment_starts_before_all_before_it_are_through(moment: &Moment
     ensure(!due || record.is_migrated, || "the migration before it is not through".into())?;
     let started = before.segments().get(reached).is_some_and(|state| state.started_at.is_some());
     ensure(!started, || "it has started before".into())
+}
+
+pub(super) fn nothing_follows_a_segment_that_may_undo_itself(moment: &Moment) -> Held {
+    let Fact::SegmentBaked { segment, .. } = moment.fact else { return Ok(()) };
+    let spec = moment.before.spec();
+    for node in &spec.segments[*segment] {
+        let proven = matches!(moment.before.nodes().get(node), Some(NodeState::Proven { .. }));
+        // What the agent itself knows, and not what was heard of it.
+        let agent = moment.world.agent(node).filter(|agent| agent.generation() == Some(spec.generation));
+        let undoes = agent.is_some_and(|agent| agent.confirmation() == Confirmation::Awaited);
+        ensure(!(proven && undoes), || format!("{node} waits for its confirmation"))?;
+    }
+    Ok(())
 }
 
 pub(super) fn a_gate_is_passed_by_an_answer_to_its_own_asking(moment: &Moment) -> Held {

@@ -270,6 +270,11 @@ impl Agent {
         }
     }
 
+    /// Of the order that it carries out.
+    pub(super) fn generation(&self) -> Option<Generation> {
+        self.order.as_ref().map(|order| order.generation)
+    }
+
     fn confirm(&self) -> Millis {
         self.order.as_ref().map(|order| order.confirm).unwrap_or_default()
     }
@@ -278,7 +283,8 @@ impl Agent {
         self.confirm() > Millis(0) && !self.confirmed && now >= self.since.after(self.work()).after(self.confirm())
     }
 
-    fn confirmation(&self) -> Confirmation {
+    /// Whether it may still undo by itself what it was ordered.
+    pub(super) fn confirmation(&self) -> Confirmation {
         if self.confirm() > Millis(0) && !self.confirmed { Confirmation::Awaited } else { Confirmation::Given }
     }
 }
