@@ -24,11 +24,8 @@ async fn world() -> (World, Made, Made) {
 }
 
 async fn prepared(world: &World, one: &Made, two: &Made) {
-    world.shelf.put(one);
     world.shelf.put(two);
-    let mut agent = world.up(world.wish(1, &one.hold), "");
-    assert_eq!(agent.end(1).await, Some(Progress::Held));
-    agent.kill().await;
+    world.hold(one).await;
 }
 
 fn awaits(status: &Status) -> bool {
@@ -40,10 +37,6 @@ fn awaits(status: &Status) -> bool {
 /// The wish to confirm `hold` at generation 2, as the disk has it before the controller has said anything.
 fn from_the_disk(world: &World, hold: &Hold) -> Wish {
     Wish { order: world.wish_to_confirm(2, hold).order, ..world.unconfirmed(2, hold) }
-}
-
-fn starts_of(world: &World, cause: Cause) -> usize {
-    world.starts().iter().filter(|start| start.generation == Generation(2) && start.cause == cause).count()
 }
 
 fn staged(world: &World, release: &ReleaseId) -> bool {
@@ -82,7 +75,7 @@ async fn what_is_confirmed_is_held() {
     let mut agent = world.up(from_the_disk(&world, &two.hold), "");
     assert_eq!(agent.end(2).await, Some(Progress::Held));
     assert_eq!(world.word.asked().len(), asked.len());
-    assert!(staged(&world, &one.release()) && starts_of(&world, Cause::Undo) == 0);
+    assert!(staged(&world, &one.release()) && world.starts_of(2, Cause::Undo) == 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -99,7 +92,7 @@ async fn what_nobody_confirms_is_undone_when_the_time_is_over_and_not_before() {
     assert!(!reason.contains("going back"), "{reason}");
     assert_eq!(world.host.running(&world.service), [one.release()]);
     assert_eq!(world.current(), Some(one.release()));
-    assert_eq!((starts_of(&world, Cause::Order), starts_of(&world, Cause::Undo)), (1, 1));
+    assert_eq!((world.starts_of(2, Cause::Order), world.starts_of(2, Cause::Undo)), (1, 1));
     // It stays undone until a newer order comes.
     agent.kill().await;
     let asked = world.word.asked().len();
@@ -135,7 +128,7 @@ async fn wherever_the_agent_is_killed_a_confirmed_order_is_held_and_started_once
             assert_eq!(place, "settle.after");
         }
         assert_eq!(world.host.running(&world.service), [two.release()], "{place}");
-        assert_eq!(starts_of(&world, Cause::Order), 1, "{place}");
+        assert_eq!(world.starts_of(2, Cause::Order), 1, "{place}");
         let asked = world.word.asked();
         assert!(asked.iter().all(|question| *question == asked[0]), "{place}: {asked:?}");
     }
@@ -180,7 +173,7 @@ async fn wherever_the_agent_is_killed_an_unconfirmed_order_is_undone_without_the
         ends_unconfirmed(&mut agent, "not confirmed within 30s").await;
         assert_eq!(world.host.running(&world.service), [one.release()], "{place}");
         assert_eq!(world.current(), Some(one.release()), "{place}");
-        assert_eq!((starts_of(&world, Cause::Order), starts_of(&world, Cause::Undo)), (1, 1), "{place}");
+        assert_eq!((world.starts_of(2, Cause::Order), world.starts_of(2, Cause::Undo)), (1, 1), "{place}");
     }
 }
 
@@ -257,7 +250,7 @@ async fn after_a_reboot_with_the_controllers_word_it_is_started_again_and_confir
     assert_eq!(world.host.running(&world.service), [two.release()]);
     world.word.says(Says::Confirmed);
     assert_eq!(agent.end(2).await, Some(Progress::Held));
-    assert_eq!(starts_of(&world, Cause::Order), 2, "once in each boot");
+    assert_eq!(world.starts_of(2, Cause::Order), 2, "once in each boot");
 }
 
 #[tokio::test(start_paused = true)]
@@ -396,7 +389,7 @@ async fn a_process_that_ended_together_with_its_agent_is_started_again_once() {
     let agent = world.up(world.wish_to_confirm(2, &two.hold), "");
     agent.until(|status| awaits(status) && status.running.is_some()).await;
     assert_eq!(world.host.running(&world.service), [two.release()]);
-    assert_eq!(starts_of(&world, Cause::Order), 2);
+    assert_eq!(world.starts_of(2, Cause::Order), 2);
     agent.kill().await;
     // The same once more: it is the next agent that did not watch.
     world.host.crash(&world.service);

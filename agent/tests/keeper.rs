@@ -8,7 +8,7 @@ mod world;
 use std::sync::Arc;
 
 use fleet::evidence::{Health, Progress};
-use fleet::{Generation, Hold, Millis};
+use fleet::{Hold, Millis};
 use fleet_agent::keeper::{AgentState, Wish};
 use fleet_agent::permit::Permit;
 use fleet_agent::platform::fake::{Deed, OnStart, OnStop};
@@ -41,18 +41,6 @@ const PLACES: &[&str] = &[
     "settle.after",
 ];
 
-fn starts_of(world: &World, generation: u64, cause: Cause) -> usize {
-    world.starts().iter().filter(|start| start.generation == Generation(generation) && start.cause == cause).count()
-}
-
-/// Brings a world to where `made` is held at generation 1.
-async fn held(world: &World, made: &Made) {
-    world.shelf.put(made);
-    let mut agent = world.up(world.wish(1, &made.hold), "");
-    assert_eq!(agent.end(1).await, Some(Progress::Held));
-    agent.kill().await;
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_release_is_fetched_once_started_once_and_held() {
     let (world, one) = (World::new(), release("web", "one", None));
@@ -76,7 +64,7 @@ async fn wherever_the_agent_is_killed_it_arrives_and_starts_once() {
     for place in PLACES {
         for count in 1..=2 {
             let (world, one, two) = (World::new(), release("web", "one", None), release("web", "two", None));
-            held(&world, &one).await;
+            world.hold(&one).await;
             world.shelf.put(&two);
             let mut agent = world.up(world.wish(2, &two.hold), &format!("{place}=stop@{count}"));
             let mut end = agent.end(2).await;
@@ -87,7 +75,7 @@ async fn wherever_the_agent_is_killed_it_arrives_and_starts_once() {
             assert_eq!(end, Some(Progress::Held), "{place}@{count}");
             assert_eq!(world.host.running(&world.service), [two.release()], "{place}@{count}");
             assert_eq!(world.current(), Some(two.release()), "{place}@{count}");
-            assert_eq!(starts_of(&world, 2, Cause::Order), 1, "{place}@{count}");
+            assert_eq!(world.starts_of(2, Cause::Order), 1, "{place}@{count}");
             let deeds = world.host.deeds().into_iter().filter(|deed| matches!(deed, Deed::Start { .. })).count();
             assert_eq!(deeds, 2, "{place}@{count}: one start for each order");
             agent.kill().await;
@@ -101,7 +89,7 @@ async fn wherever_the_agent_is_killed_a_bad_release_ends_with_the_old_one_runnin
         for count in 1..=2 {
             let (world, one, bad) =
                 (World::new(), release("web", "one", None), release("web", "bad", Some(dead_probe())));
-            held(&world, &one).await;
+            world.hold(&one).await;
             world.shelf.put(&bad);
             let mut agent = world.up(world.wish(2, &bad.hold), &format!("{place}=stop@{count}"));
             let mut end = agent.end(2).await;
@@ -114,11 +102,7 @@ async fn wherever_the_agent_is_killed_a_bad_release_ends_with_the_old_one_runnin
             assert!(reason.contains("not healthy within"), "{reason}");
             assert_eq!(world.host.running(&world.service), [one.release()], "{place}@{count}");
             assert_eq!(world.current(), Some(one.release()), "{place}@{count}");
-            assert_eq!(
-                (starts_of(&world, 2, Cause::Order), starts_of(&world, 2, Cause::Undo)),
-                (1, 1),
-                "{place}@{count}"
-            );
+            assert_eq!((world.starts_of(2, Cause::Order), world.starts_of(2, Cause::Undo)), (1, 1), "{place}@{count}");
             agent.kill().await;
             // It is not tried again, whoever asks, until a newer order comes.
             let mut agent = world.up(world.wish(2, &bad.hold), "");
@@ -159,7 +143,7 @@ async fn a_program_that_ends_at_once_fails_with_what_it_printed() {
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_staged_leaves_the_running_service_alone() {
     let (world, one, two) = (World::new(), release("web", "one", None), release("web", "two", None));
-    held(&world, &one).await;
+    world.hold(&one).await;
     let deeds = world.host.deeds().len();
     world.shelf.spoil(&two);
     let mut agent = world.up(world.wish(2, &two.hold), "");
@@ -185,7 +169,7 @@ async fn what_cannot_be_staged_leaves_the_running_service_alone() {
 #[tokio::test(start_paused = true)]
 async fn holding_nothing_stops_and_removes_the_link() {
     let (world, one) = (World::new(), release("web", "one", None));
-    held(&world, &one).await;
+    world.hold(&one).await;
     let mut agent = world.up(world.wish(2, &Hold::Nothing), "");
     assert_eq!(agent.end(2).await, Some(Progress::Held));
     assert!(world.host.running(&world.service).is_empty());
@@ -199,7 +183,7 @@ async fn holding_nothing_stops_and_removes_the_link() {
 #[tokio::test(start_paused = true)]
 async fn a_dead_service_does_not_start_before_the_controller_has_spoken() {
     let (world, one, two) = (World::new(), release("web", "one", None), release("web", "two", None));
-    held(&world, &one).await;
+    world.hold(&one).await;
     world.host.crash(&world.service);
     world.shelf.put(&two);
     // The order on the disk is of yesterday, and its permit would still be fresh.
@@ -218,34 +202,34 @@ async fn a_dead_service_does_not_start_before_the_controller_has_spoken() {
 #[tokio::test(start_paused = true)]
 async fn the_controllers_word_lifts_the_fence() {
     let (world, one) = (World::new(), release("web", "one", None));
-    held(&world, &one).await;
+    world.hold(&one).await;
     world.host.reboot();
     let mut agent = world.up(world.unconfirmed(1, &one.hold), "");
     agent.until(|status| matches!(status.progress, Progress::Fenced { .. })).await;
     agent.wish.send(world.wish(1, &one.hold)).unwrap();
     assert_eq!(agent.end(1).await, Some(Progress::Held));
     agent.until(|status| status.running.is_some()).await;
-    assert_eq!(starts_of(&world, 1, Cause::Boot), 1);
+    assert_eq!(world.starts_of(1, Cause::Boot), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn last_permitted_starts_after_a_silence_and_only_what_was_permitted() {
     let (mut world, one) = (World::new(), release("web", "one", None));
     world.more = "when_controller_unreachable = \"last-permitted\"".into();
-    held(&world, &one).await;
+    world.hold(&one).await;
     world.host.crash(&world.service);
     let agent = world.up(world.unconfirmed(1, &one.hold), "");
     agent.until(|status| matches!(status.progress, Progress::Fenced { .. })).await;
     assert!(world.host.running(&world.service).is_empty());
     world.host.advance(3_000);
     agent.until(|status| status.running.is_some()).await;
-    assert_eq!(starts_of(&world, 1, Cause::Boot), 1);
+    assert_eq!(world.starts_of(1, Cause::Boot), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_running_service_is_adopted_and_nothing_else_happens_before_the_controllers_word() {
     let (world, one, two) = (World::new(), release("web", "one", None), release("web", "two", None));
-    held(&world, &one).await;
+    world.hold(&one).await;
     world.shelf.put(&two);
     // Generation 2 was saved, and the agent ended before it acted.
     let mut agent = world.up(world.unconfirmed(2, &two.hold), "");
@@ -259,7 +243,7 @@ async fn a_running_service_is_adopted_and_nothing_else_happens_before_the_contro
 #[tokio::test(start_paused = true)]
 async fn a_permit_that_expires_during_the_work_stops_it_before_anyone_is_disturbed() {
     let (world, one, two) = (World::new(), release("web", "one", None), release("web", "two", None));
-    held(&world, &one).await;
+    world.hold(&one).await;
     let agent = world.up(world.wish(2, &two.hold), "");
     // It cannot be fetched yet; meanwhile the permit ends.
     agent
@@ -281,15 +265,15 @@ async fn a_permit_that_expires_during_the_work_stops_it_before_anyone_is_disturb
 #[tokio::test(start_paused = true)]
 async fn a_process_that_dies_is_started_again_with_growing_pauses() {
     let (world, one) = (World::new(), release("web", "one", None));
-    held(&world, &one).await;
+    world.hold(&one).await;
     let agent = world.up(world.wish(1, &one.hold), "");
     for round in 1..=3 {
         let before = agent.until(|status| status.running.is_some()).await.running;
         world.host.crash(&world.service);
         agent.until(|status| status.running.is_some() && status.running != before).await;
-        assert_eq!(starts_of(&world, 1, Cause::Crash), round);
+        assert_eq!(world.starts_of(1, Cause::Crash), round);
     }
-    assert_eq!(starts_of(&world, 1, Cause::Order), 1);
+    assert_eq!(world.starts_of(1, Cause::Order), 1);
     // Told to stop, the agent leaves the service running.
     agent.wish.send_modify(|wish| wish.agent = AgentState::Stopping);
     assert_eq!(agent.work.await.unwrap(), Ok(()));
@@ -300,7 +284,7 @@ async fn a_process_that_dies_is_started_again_with_growing_pauses() {
 async fn a_newer_order_takes_over_from_one_that_cannot_be_fetched() {
     let (world, one, two, lost) =
         (World::new(), release("web", "one", None), release("web", "two", None), release("web", "lost", None));
-    held(&world, &one).await;
+    world.hold(&one).await;
     world.shelf.put(&two);
     let mut agent = world.up(world.wish(2, &lost.hold), "");
     agent
@@ -314,7 +298,7 @@ async fn a_newer_order_takes_over_from_one_that_cannot_be_fetched() {
 #[tokio::test(start_paused = true)]
 async fn a_service_that_cannot_be_stopped_fails_the_order_and_is_not_joined_by_another() {
     let (world, one, two) = (World::new(), release("web", "one", None), release("web", "two", None));
-    held(&world, &one).await;
+    world.hold(&one).await;
     world.shelf.put(&two);
     world.host.on_stop(&world.service, OnStop::Hangs);
     let mut agent = world.up(world.wish(2, &two.hold), "");
@@ -327,7 +311,7 @@ async fn a_service_that_cannot_be_stopped_fails_the_order_and_is_not_joined_by_a
 #[tokio::test(start_paused = true)]
 async fn a_release_that_was_tampered_with_is_fetched_again_before_it_goes_live() {
     let (world, one, two) = (World::new(), release("web", "one", None), release("web", "two", None));
-    held(&world, &one).await;
+    world.hold(&one).await;
     world.shelf.put(&two);
     let mut agent = world.up(world.wish(2, &two.hold), "");
     assert_eq!(agent.end(2).await, Some(Progress::Held));
@@ -342,7 +326,7 @@ async fn a_release_that_was_tampered_with_is_fetched_again_before_it_goes_live()
 #[tokio::test(start_paused = true)]
 async fn ordering_what_is_live_again_puts_right_what_was_changed_in_it() {
     let (world, one) = (World::new(), release("web", "one", None));
-    held(&world, &one).await;
+    world.hold(&one).await;
     let live = world.root().join("releases").join(one.release().as_str());
     std::fs::write(live.join("bin/app"), "evil").unwrap();
     std::fs::write(live.join("left-behind"), "x").unwrap();
@@ -350,7 +334,7 @@ async fn ordering_what_is_live_again_puts_right_what_was_changed_in_it() {
     assert_eq!(agent.end(2).await, Some(Progress::Held));
     assert_eq!(std::fs::read_to_string(live.join("bin/app")).unwrap(), "one");
     assert!(!live.join("left-behind").exists());
-    assert_eq!((starts_of(&world, 2, Cause::Order), world.host.running(&world.service)), (1, vec![one.release()]));
+    assert_eq!((world.starts_of(2, Cause::Order), world.host.running(&world.service)), (1, vec![one.release()]));
     let entries = std::fs::read_dir(live.parent().unwrap()).unwrap().count();
     assert_eq!(entries, 1, "what it changed places with is gone");
 }
@@ -358,7 +342,7 @@ async fn ordering_what_is_live_again_puts_right_what_was_changed_in_it() {
 #[tokio::test(start_paused = true)]
 async fn a_service_that_died_is_not_started_from_files_that_were_changed() {
     let (world, one) = (World::new(), release("web", "one", None));
-    held(&world, &one).await;
+    world.hold(&one).await;
     let program = world.root().join("releases").join(one.release().as_str()).join("bin/app");
     let mut agent = world.up(world.wish(1, &one.hold), "");
     assert_eq!(agent.end(1).await, Some(Progress::Held));
@@ -372,7 +356,7 @@ async fn a_service_that_died_is_not_started_from_files_that_were_changed() {
 #[tokio::test(start_paused = true)]
 async fn a_node_that_lost_its_record_compares_files_again_once_it_holds_its_order() {
     let (world, one) = (World::new(), release("web", "one", None));
-    held(&world, &one).await;
+    world.hold(&one).await;
     world.forget_record();
     let mut agent = world.up(world.wish(1, &one.hold), "");
     assert_eq!(agent.end(1).await, Some(Progress::Held));
@@ -385,7 +369,7 @@ async fn old_releases_are_removed_and_the_last_ones_kept() {
     let mut world = World::new();
     world.more = "keep_releases = 2".into();
     let made: Vec<Made> = (0..4).map(|n| release("web", &format!("program {n}"), None)).collect();
-    held(&world, &made[0]).await;
+    world.hold(&made[0]).await;
     let mut agent = world.up(world.wish(1, &made[0].hold), "");
     for (n, made) in made.iter().enumerate().skip(1) {
         world.shelf.put(made);
@@ -498,8 +482,8 @@ proptest! {
                 assert_eq!(world.current().as_ref(), lives.release());
                 assert_eq!(world.host.running(&world.service), lives.release().cloned().into_iter().collect::<Vec<_>>());
                 if !reboot {
-                    assert!(starts_of(&world, generation, Cause::Order) <= 1 && starts_of(&world, generation, Cause::Undo) <= 1, "{:?}", world.starts());
-                    assert_eq!(starts_of(&world, generation, Cause::Crash), 0);
+                    assert!(world.starts_of(generation, Cause::Order) <= 1 && world.starts_of(generation, Cause::Undo) <= 1, "{:?}", world.starts());
+                    assert_eq!(world.starts_of(generation, Cause::Crash), 0);
                 }
             }
         });

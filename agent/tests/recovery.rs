@@ -9,7 +9,7 @@ use std::os::unix::fs::symlink;
 use std::sync::Arc;
 
 use fleet::evidence::{Health, Progress};
-use fleet::{Generation, Millis, Nonce};
+use fleet::{Millis, Nonce};
 use fleet_agent::keeper::{Tools, Wish};
 use fleet_agent::node::Node;
 use fleet_agent::permit::Permit;
@@ -17,29 +17,17 @@ use fleet_agent::platform::Scope;
 use fleet_agent::platform::fake::OnStart;
 use fleet_agent::platform::linux::{LinuxObserver, LinuxSupervisor};
 use fleet_agent::service_log::Cause;
-use world::{Made, World, release};
-
-fn starts_of(world: &World, generation: u64, cause: Cause) -> usize {
-    world.starts().iter().filter(|start| start.generation == Generation(generation) && start.cause == cause).count()
-}
-
-/// Brings a world to where `made` is held at generation 1.
-async fn held(world: &World, made: &Made) {
-    world.shelf.put(made);
-    let mut agent = world.up(world.wish(1, &made.hold), "");
-    assert_eq!(agent.end(1).await, Some(Progress::Held));
-    agent.kill().await;
-}
+use world::{World, release};
 
 #[tokio::test(start_paused = true)]
 async fn a_service_that_ends_again_and_again_does_not_fill_the_disk() {
     let (world, one) = (World::new(), release("web", "one", None));
-    held(&world, &one).await;
+    world.hold(&one).await;
     let agent = world.up(world.wish(1, &one.hold), "");
     agent.until(|status| status.health == Health::Healthy).await;
     world.host.on_start(&world.service, OnStart::Crashes);
     world.host.crash(&world.service);
-    agent.until(|_| starts_of(&world, 1, Cause::Crash) >= 12).await;
+    agent.until(|_| world.starts_of(1, Cause::Crash) >= 12).await;
     let journal = std::fs::metadata(world.tools("").layout.journal(&world.service)).unwrap().len();
     assert!(journal < 600, "one restart takes some 300 bytes, and {journal} are there after twelve");
 }
@@ -47,7 +35,7 @@ async fn a_service_that_ends_again_and_again_does_not_fill_the_disk() {
 #[tokio::test(start_paused = true)]
 async fn a_log_that_grows_while_the_service_runs_is_cut() {
     let (world, one) = (World::new(), release("web", "one", None));
-    held(&world, &one).await;
+    world.hold(&one).await;
     let log = world.root().join(".fleet/service.log");
     let file = std::fs::File::create(&log).unwrap();
     file.set_len((16 << 20) + 1).unwrap();
@@ -63,14 +51,14 @@ async fn a_log_that_grows_while_the_service_runs_is_cut() {
 async fn what_runs_from_files_that_were_replaced_is_started_anew_wherever_the_agent_is_killed() {
     for place in ["stage.after", "stop.before", "stop.after", "start.before"] {
         let (world, one) = (World::new(), release("web", "one", None));
-        held(&world, &one).await;
+        world.hold(&one).await;
         world.host.advance(100);
         std::fs::write(world.root().join("releases").join(one.release().as_str()).join("bin/app"), "evil").unwrap();
         let mut agent = world.up(world.wish(2, &one.hold), &format!("{place}=stop"));
         assert_eq!(agent.end(2).await, None, "{place}");
         let mut agent = world.up(world.wish(2, &one.hold), "");
         assert_eq!(agent.end(2).await, Some(Progress::Held), "{place}");
-        assert_eq!(starts_of(&world, 2, Cause::Order), 1, "{place}: the process of the changed files was left running");
+        assert_eq!(world.starts_of(2, Cause::Order), 1, "{place}: the process of the changed files was left running");
         agent.kill().await;
     }
 }
@@ -78,7 +66,7 @@ async fn what_runs_from_files_that_were_replaced_is_started_anew_wherever_the_ag
 #[tokio::test(start_paused = true)]
 async fn ordering_what_is_live_again_removes_what_was_put_beside_it() {
     let (world, one) = (World::new(), release("web", "one", None));
-    held(&world, &one).await;
+    world.hold(&one).await;
     let live = world.root().join("releases").join(one.release().as_str());
     for (n, planted) in ["plugin", "bin/plugin", "directory/"].into_iter().enumerate() {
         world.host.advance(100);
@@ -92,7 +80,7 @@ async fn ordering_what_is_live_again_removes_what_was_put_beside_it() {
         let mut agent = world.up(world.wish(generation, &one.hold), "");
         assert_eq!(agent.end(generation).await, Some(Progress::Held));
         assert!(!path.exists(), "{planted}");
-        assert_eq!(starts_of(&world, generation, Cause::Order), 1, "what may have read it was started anew");
+        assert_eq!(world.starts_of(generation, Cause::Order), 1, "what may have read it was started anew");
         agent.kill().await;
     }
 }
@@ -100,7 +88,7 @@ async fn ordering_what_is_live_again_removes_what_was_put_beside_it() {
 #[tokio::test(start_paused = true)]
 async fn a_link_that_only_looks_like_current_is_replaced_by_the_next_order() {
     let (world, one) = (World::new(), release("web", "one", None));
-    held(&world, &one).await;
+    world.hold(&one).await;
     let current = world.root().join("current");
     std::fs::remove_file(&current).unwrap();
     // The observer says that this is no release, so nothing is held on the strength of it.
@@ -120,7 +108,7 @@ async fn a_start_that_was_not_written_down_counts_for_the_order_it_was_made_for(
     // A newer order was saved before the agent came up again.
     let mut agent = world.up(world.wish(2, &two.hold), "");
     assert_eq!(agent.end(2).await, Some(Progress::Held));
-    assert_eq!((starts_of(&world, 1, Cause::Order), starts_of(&world, 2, Cause::Order)), (1, 1));
+    assert_eq!((world.starts_of(1, Cause::Order), world.starts_of(2, Cause::Order)), (1, 1));
 }
 
 #[tokio::test]

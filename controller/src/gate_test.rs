@@ -10,8 +10,9 @@ use fleet::{DeploymentId, Millis};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::sync::mpsc::WeakSender;
+use tokio::sync::oneshot;
 
 use crate::mind::Message;
 
@@ -35,12 +36,14 @@ pub(crate) struct GateTest {
     pub(crate) environment: Vec<(&'static str, String)>,
     /// How long it may take.
     pub(crate) deadline: Millis,
+    /// Comes to its end when nobody asks any more: an abort, another asking, a controller that stops.
+    pub(crate) asked: oneshot::Receiver<()>,
 }
 
 impl GateTest {
-    /// Runs it and brings the answer.
-    pub(crate) async fn run(self) {
-        let verdict = self.verdict().await;
+    /// Runs it and brings the answer, if it is still asked for.
+    pub(crate) async fn run(mut self) {
+        let Some(verdict) = self.verdict().await else { return };
         if let Some(inbox) = self.inbox.upgrade() {
             let answer = Message::GateAnswered { deployment: self.deployment, asking: self.asking, verdict };
             // The mind may have stopped; after its next start the test is run again.
@@ -48,30 +51,43 @@ impl GateTest {
         }
     }
 
-    async fn verdict(&self) -> Verdict {
+    async fn verdict(&mut self) -> Option<Verdict> {
         let mut command = Command::new("/bin/sh");
         command.arg("-c").arg(&self.command).envs(self.environment.iter().map(|(key, value)| (key, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
         let mut child = match command.spawn() {
             Ok(child) => child,
-            Err(error) => return Verdict::Inconclusive { detail: format!("the test could not be run: {error}") },
+            Err(error) => return Some(Verdict::Inconclusive { detail: format!("the test could not be run: {error}") }),
         };
         let group = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
         let (out, err) = (tail(child.stdout.take()), tail(child.stderr.take()));
-        let ended = tokio::time::timeout(self.deadline.to_std(), async { tokio::join!(out, err, child.wait()) }).await;
-        match ended {
-            Ok((out, err, Ok(status))) => judge(status.code(), &out, &err),
-            Ok((_, _, Err(error))) => Verdict::Inconclusive { detail: format!("the test's end is not known: {error}") },
-            Err(_) => {
-                // The group, so that nothing it started outlives it.
-                if let Some(group) = group {
-                    let _ = killpg(group, Signal::SIGTERM);
-                    let _ = tokio::time::timeout(MERCY, child.wait()).await;
-                    let _ = killpg(group, Signal::SIGKILL);
-                }
+        let ended = tokio::select! {
+            ended = async { tokio::join!(out, err, child.wait()) } => Some(ended),
+            () = tokio::time::sleep(self.deadline.to_std()) => None,
+            _ = &mut self.asked => {
+                end(&mut child, group).await;
+                return None;
+            }
+        };
+        Some(match ended {
+            Some((out, err, Ok(status))) => judge(status.code(), &out, &err),
+            Some((_, _, Err(error))) => {
+                Verdict::Inconclusive { detail: format!("the test's end is not known: {error}") }
+            }
+            None => {
+                end(&mut child, group).await;
                 Verdict::Inconclusive { detail: format!("the test had not ended after {}", self.deadline) }
             }
-        }
+        })
+    }
+}
+
+/// Ends a test: the group, so that nothing it started outlives it.
+async fn end(child: &mut Child, group: Option<Pid>) {
+    if let Some(group) = group {
+        let _ = killpg(group, Signal::SIGTERM);
+        let _ = tokio::time::timeout(MERCY, child.wait()).await;
+        let _ = killpg(group, Signal::SIGKILL);
     }
 }
 
@@ -105,8 +121,12 @@ mod tests {
     use super::*;
     use tokio::sync::mpsc;
 
-    async fn run(command: &str, deadline: Millis) -> Verdict {
-        let (inbox, mut messages) = mpsc::channel(1);
+    fn test(
+        command: &str,
+        deadline: Millis,
+    ) -> (GateTest, oneshot::Sender<()>, (mpsc::Sender<Message>, mpsc::Receiver<Message>)) {
+        let (inbox, messages) = mpsc::channel(1);
+        let (asks, asked) = oneshot::channel();
         let test = GateTest {
             inbox: inbox.downgrade(),
             deployment: "d-x".parse().unwrap(),
@@ -114,7 +134,13 @@ mod tests {
             command: command.into(),
             environment: vec![("FLEET_SEGMENT_NODES", "n1 n2".into())],
             deadline,
+            asked,
         };
+        (test, asks, (inbox, messages))
+    }
+
+    async fn run(command: &str, deadline: Millis) -> Verdict {
+        let (test, _asks, (_inbox, mut messages)) = test(command, deadline);
         test.run().await;
         match messages.recv().await.unwrap() {
             Message::GateAnswered { asking: Asking { segment: 1, gate: 0, attempt: 1 }, verdict, .. } => verdict,
@@ -140,8 +166,31 @@ mod tests {
         let pid = dir.path().join("pid");
         let verdict = run(&format!("sleep 1000 & echo $! > {}; wait", pid.display()), Millis(300)).await;
         assert!(matches!(verdict, Verdict::Inconclusive { .. }), "{verdict:?}");
-        let child: i32 = std::fs::read_to_string(pid).unwrap().trim().parse().unwrap();
-        // It was told to end; that it has, and is perhaps not yet reaped by whoever inherited it, shows a moment later.
+        is_gone(std::fs::read_to_string(pid).unwrap().trim()).await;
+    }
+
+    #[tokio::test]
+    async fn what_nobody_asks_any_more_is_ended_and_says_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let pid = dir.path().join("pid");
+        let command = format!("sleep 1000 & echo $! > {0}.tmp; mv {0}.tmp {0}; wait", pid.display());
+        let (test, asks, (inbox, mut messages)) = test(&command, Millis::from_secs(1_000));
+        let running = tokio::spawn(test.run());
+        let started = async {
+            while !pid.exists() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), started).await.unwrap();
+        drop(asks);
+        running.await.unwrap();
+        is_gone(std::fs::read_to_string(pid).unwrap().trim()).await;
+        drop(inbox);
+        assert!(messages.recv().await.is_none());
+    }
+
+    /// It was told to end; that it has, and is perhaps not yet reaped by whoever inherited it, shows a moment later.
+    async fn is_gone(child: &str) {
         let gone = || {
             let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
             stat.is_empty() || stat.contains(") Z") || stat.contains(") X")

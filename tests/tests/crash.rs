@@ -227,7 +227,7 @@ fn the_controller_is_killed_twenty_times_on_redb() {
 }
 
 /// Every place at which an agent can be made to die on its way forwards, one node each.
-const PLACES: [&str; 10] = [
+const PLACES: [&str; 12] = [
     "order.saved",
     "drain.recorded",
     "switch.intended",
@@ -236,6 +236,8 @@ const PLACES: [&str; 10] = [
     "start.intended",
     "start.inside",
     "start.recorded",
+    "confirm.awaited",
+    "confirm.given",
     "settle.recorded",
     "settle.after",
 ];
@@ -290,11 +292,11 @@ fn agents_die_at_each_of_their_steps() {
     assert!(report["proofs"].as_array().unwrap().iter().all(|proof| proof["version"] == "2.0.0"), "{report:#}");
     nothing_started_twice(&fleet);
 
-    // On the way back there is one place more. The budget lets all five of the segment fail by themselves, before any
+    // On the way back there is one place more. The budget lets all six of the segment fail by themselves, before any
     // order back overtakes them.
     let armed: Vec<_> = fleet.nodes().into_iter().take(2).map(|node| (node, "turn.after")).collect();
     let broken = fleet.release("hello-broken", "3.0.0");
-    deploy_to_the_dying(&fleet, &armed, &broken, &["--segments", "2", "--max-failures", "4"])
+    deploy_to_the_dying(&fleet, &armed, &broken, &["--segments", "2", "--max-failures", "5"])
         .expect(3)
         .never_says("converged");
     let report = fleet.until_verified();

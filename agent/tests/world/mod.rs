@@ -21,7 +21,7 @@ use fleet_agent::layout::Layout;
 use fleet_agent::permit::{Contact, Permit};
 use fleet_agent::platform::Observer;
 use fleet_agent::platform::fake::FakeHost;
-use fleet_agent::service_log::Start;
+use fleet_agent::service_log::{Cause, Start};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -278,6 +278,20 @@ impl World {
     pub fn starts(&self) -> Vec<Start> {
         let text = std::fs::read_to_string(self.root().join(".fleet/starts.log")).unwrap_or_default();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// How often the service was started for an order of this generation, and because of that.
+    pub fn starts_of(&self, generation: u64, cause: Cause) -> usize {
+        let starts = self.starts();
+        starts.iter().filter(|start| start.generation == Generation(generation) && start.cause == cause).count()
+    }
+
+    /// Comes to where `made` is held at generation 1.
+    pub async fn hold(&self, made: &Made) {
+        self.shelf.put(made);
+        let mut agent = self.up(self.wish(1, &made.hold), "");
+        assert_eq!(agent.end(1).await, Some(Progress::Held));
+        agent.kill().await;
     }
 }
 

@@ -4,6 +4,7 @@
 use fleet::deployment::{AbortMode, Again, Asking, Command, Event, Host, Phase, Source, Verdict};
 use fleet::{DeploymentId, NodeName, Timestamp};
 use fleet_proto::{convert, v1};
+use tokio::sync::oneshot;
 
 use super::ask::{Refusal, find_by_prefix};
 use super::request::{waived_until, waiver};
@@ -127,7 +128,9 @@ impl State {
         ];
         let (deployment, command, deadline) = (id.clone(), command.clone(), gate.deadline);
         let Some(inbox) = self.inbox.clone() else { return };
-        self.run_test(GateTest { inbox, deployment, asking, command, environment, deadline });
+        let (asks, asked) = oneshot::channel();
+        self.asks.insert(id.clone(), asks);
+        self.run_test(GateTest { inbox, deployment, asking, command, environment, deadline, asked });
     }
 
     /// A deployment, running, over or queued, by its id or a unique prefix.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use fleet::deployment::{Event, Fact};
+use fleet::deployment::{Event, Fact, Phase};
 use fleet::drift::{Comparison, Standing};
 use fleet::{DeploymentId, NodeName, Order, Outcome, ServiceName, Timestamp};
 
@@ -55,6 +55,10 @@ impl State {
         let finished = has(|fact| matches!(fact, Fact::Finished { .. }));
         let fresh_round = has(|fact| matches!(fact, Fact::VerificationStarted { .. } | Fact::SegmentProven { .. }));
         let asked = has(|fact| matches!(fact, Fact::GateStarted { .. }));
+        if !matches!(journaled.deployment.phase(), Phase::Gating { .. }) {
+            // A test that still runs for it answers nobody.
+            self.asks.remove(id);
+        }
         for (index, fact) in (first..).zip(facts) {
             tracing::info!(deployment = %id, index, fact = fact.kind(), segment = fact.segment().map(|segment| segment + 1), node = fact.node().map(tracing::field::display), "{fact}");
             if let Fact::MigrationStarted { node, .. } = &fact {

@@ -11,7 +11,7 @@ use fleet::ledger::{Ledger, LedgerEntry};
 use fleet::{DeploymentId, Generation, Millis, NodeName, Nonce, Order, PlanId, ReleaseId, ServiceName, Timestamp};
 use fleet_certs::{AllowList, Sessions, TokenRecord};
 use fleet_proto::v1;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::Message;
 use super::speaking::Unsaid;
@@ -45,6 +45,8 @@ pub struct State {
     pub(super) locks: BTreeMap<ServiceName, Lock>,
     /// Whether tests may run on this host.
     pub(super) runs_tests: bool,
+    /// What keeps the test of a gate running, by the deployment that asks.
+    pub(super) asks: BTreeMap<DeploymentId, oneshot::Sender<()>>,
     pub(super) ledger: Ledger,
     pub(super) ledger_lines: u64,
     pub(super) seen: BTreeMap<NodeName, NodeSeen>,
@@ -158,6 +160,7 @@ impl State {
                 .collect(),
             deployments,
             queue: loaded.queue,
+            asks: BTreeMap::new(),
             plans: loaded.plans,
             locks: loaded.locks,
             runs_tests,

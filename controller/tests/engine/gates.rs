@@ -194,6 +194,23 @@ async fn a_test_that_the_controller_did_not_survive_is_run_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_test_that_nobody_asks_for_any_more_is_ended() {
+    let controller = Controller::start().await;
+    let (_puppets, _, new) = two_nodes(&controller).await;
+    let file = controller.dir.path().join("pid");
+    let id = controller
+        .deploy(gated(&new, test("controller", format!("echo $$ > {}; exec sleep 600", file.display()))))
+        .await
+        .id;
+    let pid = lines(&file, 1).await.remove(0);
+    let alive = || std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "sleep");
+    eventually(async || alive().then_some(())).await;
+    controller.abort(&id, false).await.unwrap();
+    assert_eq!(controller.ended(&id).await.outcome, "aborted");
+    eventually(async || (!alive()).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_runs_on_a_host_that_does_not_allow_it() {
     let mut controller = Controller::start().await;
     let (_puppets, _, new) = two_nodes(&controller).await;

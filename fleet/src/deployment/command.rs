@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::deployment::state::{Deployment, Phase};
-use crate::deployment::{Halt, Waiver};
+use crate::deployment::{Cause, Halt, Waiver};
 use crate::{DeploymentId, NodeName, Timestamp};
 
 /// Something a person wants.
@@ -120,6 +120,13 @@ impl Deployment {
                         None => format!("see what it waits for: fleetctl status {id}"),
                     };
                     refuse(format!("{id} does not wait to be promoted"), help)
+                }
+                (Some(Halt::Failure { cause: Cause::CapacityLost { .. } }), Again::Skip)
+                    if let Some(shortage) = self.nodes.capacity(self.spec.floor).must_stop() =>
+                {
+                    let what = format!("{shortage}; nobody's promotion takes a node out below the floor");
+                    let help = format!("end it with: fleetctl abort {id}, and deploy again with a lower --min-healthy");
+                    refuse(what, help)
                 }
                 (Some(_), Again::Skip) | (Some(Halt::Inconclusive { .. } | Halt::Interrupted { .. }), Again::Retry) => {
                     Ok(())

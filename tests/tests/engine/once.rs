@@ -89,14 +89,14 @@ fn cut_off(stage: &Stage) {
 
     // The session stays, and proof arrives over it; but the node can reach nobody anew.
     let made = stage.make();
-    // What outlives a bake must be confirmed: nobody else is moved before.
-    let flags = ["--segments", "1,100%", "--bake", "1s", "--confirm", "5s", "-l", "n1:n2:n3"];
+    // What may still be undone ends no segment, with a bake or without: nobody else is moved before.
+    let flags = ["--segments", "1,100%", "--confirm", "5s", "-l", "n1:n2:n3"];
     let id = fleet.begin(&made.path, &flags);
     let release = fleet.service_root("n1", "hello").join("releases").join(fleet.release_id(&made.version));
     // The bundle comes anew as well: it is let through.
     until("n1 has the release on its disk", || release.exists().then_some(()));
     proxy.close();
-    fleet.until_reason(&id, "segment 1: a proof after the bake from n1");
+    fleet.until_reason(&id, "segment 1: n1 to reach the controller, or to undo it");
     let done = fleet.ended(&id, 3);
     assert!(proxy.turned_away() > 0, "it has asked for its confirmation anew");
     let facts = fleet.facts(&id);

@@ -29,14 +29,18 @@ impl Deployment {
                 let detail = format!("no answer within {allowed}");
                 Some(Fact::GateInconclusive { at, asking, detail })
             }
-            Phase::Migrating { since, .. } if at >= self.migration_due(since) => {
+            Phase::Migrating { since, .. } => {
                 let node = self.migration.node.clone()?;
+                let why = match self.nodes.get(&node) {
+                    // Nobody listens to it any more.
+                    Some(NodeState::Decommissioned { .. }) => "its node was decommissioned while it ran",
+                    _ if at >= self.migration_due(since) => "no end of it was reported in time",
+                    _ => return None,
+                };
                 let last = self.ears.migration.as_deref().unwrap_or("never heard of it");
-                let reason = format!("no end of it was reported in time; last: {last}");
-                Some(Fact::MigrationInterrupted { at, node, reason })
+                Some(Fact::MigrationInterrupted { at, node, reason: format!("{why}; last: {last}") })
             }
             Phase::Gating { .. }
-            | Phase::Migrating { .. }
             | Phase::Planned
             | Phase::Rolling { .. }
             | Phase::Baking { .. }

@@ -7,8 +7,8 @@ use crate::deployment::tests::generated::gate;
 use crate::deployment::tests::witness::Witness;
 use crate::deployment::tests::world::{Nature, World, node, seconds, spec};
 use crate::deployment::{
-    Again, Asking, Budget, Cause, Command, Event, Fact, Halt, Migration, MigrationReport, Observation, OnFailure,
-    Phase, Place, Seen, Spec, Verdict, WaitingOn,
+    AbortMode, Again, Asking, Budget, Cause, Command, Event, Fact, Halt, Migration, MigrationReport, Observation,
+    OnFailure, Phase, Place, Seen, Spec, Verdict, WaitingOn,
 };
 use crate::{Generation, Millis, Outcome, Timestamp};
 
@@ -213,6 +213,36 @@ fn story_a_migration_that_nobody_reports_on_is_interrupted_and_not_repeated() {
     assert!(reason.contains("never heard of it"), "{reason}");
     let (outcome, kinds) = told.end();
     assert_eq!((outcome, kinds.iter().filter(|kind| **kind == "migration-started").count()), (Outcome::RolledBack, 1));
+}
+
+#[test]
+fn a_migration_whose_node_is_decommissioned_is_interrupted_at_once() {
+    let mut told = Told::new(migrating(Place::After(0), OnFailure::Rollback));
+    told.until(is_migrating);
+    let event = Event::Decommissioned { node: node(1), by: "bob".into(), reason: "fan".into() };
+    let facts = told.0.tell(event, told.1);
+    let kinds: Vec<_> = facts.iter().map(Fact::kind).collect();
+    assert_eq!(kinds, ["node-decommissioned", "migration-interrupted", "halted"]);
+    let Halt::Interrupted { reason, .. } = told.until_halted() else { panic!() };
+    assert!(reason.contains("decommissioned while it ran"), "{reason}");
+    told.promotes(Again::Retry);
+    assert_eq!(told.0.deployment.migration_order().map(|order| order.node), Some(node(2)));
+}
+
+/// It would halt again in the same moment: nobody's word makes a node healthy.
+#[test]
+fn a_floor_that_cannot_be_kept_is_not_promoted() {
+    let mut told = Told::new(Spec { floor: 3, on_failure: OnFailure::Pause, ..spec(&[2, 2], 0) });
+    told.until(|witness| witness.deployment.order_for(&node(1)).is_some());
+    assert_eq!(told.fails(1), ["node-failed", "halted"]);
+    // The budget, first: of that a person may say that it does not matter.
+    told.promotes(Again::Skip);
+    let halt = told.until_halted();
+    assert!(matches!(halt, Halt::Failure { cause: Cause::CapacityLost { .. } }), "{halt:?}");
+    let refusal = told.0.deployment.check(&Command::Promote { again: Again::Skip }, told.1).unwrap_err();
+    assert!(refusal.what.contains("below the floor") && refusal.help.contains("--min-healthy"), "{refusal:?}");
+    assert_eq!(told.says(Command::Abort { mode: AbortMode::RollBack })[0], "abort-requested");
+    assert_eq!(told.end().0, Outcome::Aborted);
 }
 
 /// A person who lets it go on after a pause was not told of the failure that came while it waited.
