@@ -27,10 +27,12 @@ use crate::service_log::with_tail;
 /// The step's name, as shown to people and kept in the journal.
 pub const STEP: &str = "confirm";
 
-/// Before the controller is asked at first: it has to see the proof before it can confirm.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// Between two questions, give or take a quarter: what a thousand nodes ask must not arrive in one moment (F46).
-const PAUSE: Duration = Duration::from_millis(1_000);
+/// Before the controller is asked at first: soon, since the next segment waits for this. The controller has to see the
+/// proof before it can confirm, and answers when it has.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// Each pause is twice the one before, up to this, give or take a quarter: what a thousand nodes ask must not arrive in
+/// one moment (F46).
+const LONGEST_PAUSE: Duration = Duration::from_millis(1_000);
 /// A question without an answer for so long is asked again: shorter than the shortest confirmation that is useful.
 const LONGEST_TRY: Duration = Duration::from_secs(5);
 /// Characters kept of why it is not confirmed: it becomes part of what the order failed for.
@@ -222,7 +224,7 @@ async fn until_confirmed(confirmer: &dyn Confirmer, question: &Question, asked: 
     let mut pause = FIRST_PAUSE;
     loop {
         tokio::time::sleep(jittered(pause)).await;
-        pause = PAUSE;
+        pause = LONGEST_PAUSE.min(pause * 2);
         let answer = match tokio::time::timeout(LONGEST_TRY, confirmer.ask(question)).await {
             Ok(Ok(reply)) => weigh(question, &reply),
             Ok(Err(reason)) => Err(reason),
@@ -301,7 +303,7 @@ mod tests {
     #[test]
     fn the_pauses_spread_around_a_second() {
         for _ in 0..100 {
-            let pause = jittered(PAUSE).as_millis();
+            let pause = jittered(LONGEST_PAUSE).as_millis();
             assert!((750..=1_250).contains(&pause), "{pause}");
         }
     }

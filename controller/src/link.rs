@@ -22,6 +22,9 @@ const OUTBOX: usize = 64;
 /// How long an agent may take to say its hello: it says it before anything else, so this is one round trip.
 const HELLO_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a question for the confirmation waits here for the proof: shorter than an agent waits for its answer.
+const PROOF_PATIENCE: Duration = Duration::from_secs(2);
+
 /// The longest nonce of a confirmation, in bytes: it is sent back as it came.
 const LONGEST_NONCE: usize = 64;
 
@@ -98,11 +101,16 @@ impl v1::link_server::Link for LinkService {
         if request.nonce.len() > LONGEST_NONCE {
             return Err(Status::invalid_argument("the nonce is longer than any this fleet draws"));
         }
-        let service =
+        let service: fleet::ServiceName =
             convert::parse("service", &request.service).map_err(|e| Status::invalid_argument(e.to_string()))?;
         let generation = fleet::Generation(request.generation);
         let stopping = |_| Status::unavailable("the controller is stopping");
-        let held = self.mind.ask(|to| Ask::Confirm(node, service, generation, to)).await.map_err(stopping)?;
+        let when_proven = self.mind.ask(|to| Ask::ConfirmWhenProven(node.clone(), service.clone(), generation, to));
+        let held = match tokio::time::timeout(PROOF_PATIENCE, when_proven).await {
+            Ok(held) => held,
+            Err(_) => self.mind.ask(|to| Ask::Confirm(node, service, generation, to)).await,
+        };
+        let held = held.map_err(stopping)?;
         let (confirmed, reason) = match held {
             Ok(()) => (true, String::new()),
             Err(reason) => (false, reason),

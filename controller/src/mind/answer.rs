@@ -86,6 +86,9 @@ impl State {
                 let answer = self.confirm(&node, &service, generation);
                 self.reply(to, Ok(answer));
             }
+            Ask::ConfirmWhenProven(node, service, generation, to) => {
+                self.confirm_when_proven(node, service, generation, to);
+            }
             Ask::GetDeployment(name, from, to) => {
                 let answer = self.get_deployment(&name, from, now);
                 self.reply(to, answer);

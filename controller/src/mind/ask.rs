@@ -53,6 +53,8 @@ pub enum Ask {
     ListLocks(Reply<Vec<v1::Lock>>),
     /// Whether a node has proven that it holds an order; if not, why.
     Confirm(NodeName, ServiceName, Generation, Reply<Result<(), String>>),
+    /// The same, answered when its proof arrives if that may still come.
+    ConfirmWhenProven(NodeName, ServiceName, Generation, Reply<Result<(), String>>),
     /// One deployment by id or prefix, with its facts from an index on.
     GetDeployment(String, u64, Reply<(v1::Deployment, Vec<v1::Fact>)>),
     /// The newest deployments, of one service if named.

@@ -10,6 +10,7 @@ use fleet::ledger::Subject;
 use fleet::release::Grade;
 use fleet::{Generation, Millis, NodeName, Order, ServiceName, Timestamp};
 
+use super::ask::Reply;
 use super::state::State;
 
 /// How long an agent may be at an older order before it is said so.
@@ -118,6 +119,7 @@ impl State {
         if let Some(known) = self.seen.get_mut(node) {
             known.comparisons.insert(service.clone(), comparison);
         }
+        self.confirm_the_proven(node, service);
         let running: Vec<_> = self
             .running()
             .filter(|(_, journaled)| journaled.deployment.spec().service == *service)
@@ -146,6 +148,35 @@ impl State {
                 Err(comparison.map(Comparison::summary).unwrap_or_default())
             }
             None => Err("it has not been observed yet".into()),
+        }
+    }
+
+    /// Answers at once if it can be told, and else when the proof arrives: whoever asks has given it just now, and the
+    /// next segment waits for the answer.
+    pub(super) fn confirm_when_proven(
+        &mut self,
+        node: NodeName,
+        service: ServiceName,
+        generation: Generation,
+        to: Reply<Result<(), String>>,
+    ) {
+        let answer = self.confirm(&node, &service, generation);
+        let held = self.order(&node, &service).is_some_and(|order| order.generation == generation);
+        match self.seen.get_mut(&node).filter(|_| held && answer.is_err()) {
+            // A newer question takes the place of an older one.
+            Some(seen) => drop(seen.unconfirmed.insert(service, (generation, to))),
+            None => self.reply(to, Ok(answer)),
+        }
+    }
+
+    /// Answers who has waited for the proof that has just arrived.
+    fn confirm_the_proven(&mut self, node: &NodeName, service: &ServiceName) {
+        let Some((generation, to)) = self.seen.get_mut(node).and_then(|seen| seen.unconfirmed.remove(service)) else {
+            return;
+        };
+        // Whoever gave up has asked for the reason already.
+        if !to.is_closed() {
+            self.confirm_when_proven(node.clone(), service.clone(), generation, to);
         }
     }
 

@@ -14,6 +14,7 @@ use fleet_proto::v1;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Message;
+use super::ask::Reply;
 use super::speaking::Unsaid;
 use crate::artifacts::{ArtifactError, Artifacts};
 use crate::config::Config;
@@ -75,6 +76,8 @@ pub(super) struct NodeSeen {
     pub(super) nonces: Vec<(Nonce, Timestamp)>,
     pub(super) latest: Option<Attestation>,
     pub(super) comparisons: BTreeMap<ServiceName, Comparison>,
+    /// Agents that wait to hear that their proof of an order has been seen.
+    pub(super) unconfirmed: BTreeMap<ServiceName, (Generation, Reply<Result<(), String>>)>,
     /// Since when a service is not settled at its order.
     pub(super) unsettled_since: BTreeMap<ServiceName, Timestamp>,
     pub(super) watched_since: Timestamp,
