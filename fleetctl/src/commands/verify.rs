@@ -11,6 +11,7 @@ use crate::client::answer;
 use crate::failure::Failure;
 use crate::output::documents::{VerifyReport, document};
 use crate::output::format::Format;
+use crate::output::junit;
 use crate::output::verify::render;
 
 /// How long nodes may take to prove themselves, unless `--timeout` says otherwise.
@@ -24,6 +25,7 @@ const GRACE: Duration = Duration::from_secs(10);
   fleetctl verify
   fleetctl verify shop --timeout 60s
   fleetctl verify shop -o json
+  fleetctl verify -o junit > verify.xml
 
 Exit codes: 0 every node proved what it shall run, 2 something differs, 1 UNKNOWN: nothing was
 proven at all, 69 controller unreachable.")]
@@ -33,7 +35,7 @@ pub struct Args {
 }
 
 pub(super) async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
-    let format = session.format(&[Format::Table, Format::Wide, Format::Json], "verify")?;
+    let format = session.format(&[Format::Table, Format::Wide, Format::Json, Format::Junit], "verify")?;
     let mut client = session.connect().await?;
     let round = session.timeout().unwrap_or(ROUND);
     let request = v1::VerifyRequest {
@@ -44,6 +46,7 @@ pub(super) async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
     let code = verdict(&reply);
     match format {
         Format::Json => session.screen.out(&document("VerifyReport", VerifyReport::from(reply))),
+        Format::Junit => session.screen.out(&junit::verify(&reply)),
         _ => session.screen.out(&render(&reply)),
     }
     if code == exit::FAILED {
