@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use fleet_tests::readers::{self, Perf};
 use fleet_tests::workspace::Workspace;
 use fleet_tests::{Fleet, Output, Switch, promised, until};
+use nix::sys::signal::Signal;
 
 /// What a file could be called by somebody who wants to be overlooked.
 const HOSTILE: &[u8] = b"a|b\"c'd\ne<f>\xff`g` &amp; [x](y)";
@@ -76,16 +77,16 @@ impl Forms {
 
     /// Nobody knows: said in each of them, by each of them alone.
     #[track_caller]
-    fn know_nothing(&self, found: bool) {
+    fn know_nothing(&self, plugin: &[i32]) {
         for output in [&self.json, &self.jsonl] {
             assert!(output.stdout.contains("\"fresh\":false"), "{output}");
         }
         assert!(self.csv.stdout.contains("\r\n,,unknown,"), "{}", self.csv);
-        self.know_nothing_without_report(found);
+        self.know_nothing_without_report(plugin);
     }
 
     #[track_caller]
-    fn know_nothing_without_report(&self, found: bool) {
+    fn know_nothing_without_report(&self, plugin: &[i32]) {
         assert!(self.markdown.stdout.contains("**UNKNOWN**"), "{}", self.markdown);
         assert!(!self.markdown.stdout.contains("drift: OK"), "{}", self.markdown);
         assert!(
@@ -95,10 +96,8 @@ impl Forms {
         assert!(self.metrics.stdout.contains("\nfleet_drift_up 0\n"), "{}", self.metrics);
         let zero = |line: &str| line.starts_with("fleet_drift_nodes") && line.ends_with(" 0");
         assert!(!self.metrics.stdout.lines().any(zero), "{}", self.metrics);
-        if found {
-            assert!(self.nagios.code >= 2, "{}", self.nagios);
-        } else {
-            assert_eq!(self.nagios.code, 3, "{}", self.nagios);
+        assert!(plugin.contains(&self.nagios.code), "{}", self.nagios);
+        if self.nagios.code == 3 {
             assert!(self.nagios.stdout.starts_with("FLEET DRIFT UNKNOWN - "), "{}", self.nagios);
         }
     }
@@ -212,23 +211,33 @@ fn every_form_is_what_its_reader_accepts() {
 
     // Old data: agents that stand still, asked about before anybody calls them silent.
     let agents: Vec<_> = fleet.nodes().iter().map(|node| fleet.agent(node).unwrap()).collect();
-    agents.iter().for_each(|agent| agent.signal(nix::sys::signal::Signal::SIGSTOP));
+    agents.iter().for_each(|agent| agent.signal(Signal::SIGSTOP));
     until("the data is old", || (fleet.ctl(["drift", "--max-age", "1s"]).code != 0).then_some(()));
     let forms = Forms::of(&fleet, &["--max-age", "1s"]);
-    // Meanwhile they may have been called silent.
-    let found = forms.json.code == 2 || forms.nagios.code == 2;
-    forms.know_nothing(found);
+    // Meanwhile they may have been called silent, which is critical.
+    forms.know_nothing(&[2, 3]);
     for output in forms.all() {
         assert!(matches!(output.code, 1 | 2), "{output}");
     }
-    agents.iter().for_each(|agent| agent.signal(nix::sys::signal::Signal::SIGCONT));
+    agents.iter().for_each(|agent| agent.signal(Signal::SIGCONT));
+
+    // A controller that hangs: a plugin answers in its time.
+    let controller = fleet.controller().unwrap();
+    controller.signal(Signal::SIGSTOP);
+    let plugin = fleet.ctl(["drift", "--format", "nagios", "-t", "1"]).expect(3);
+    assert_eq!(plugin.stdout, "FLEET DRIFT UNKNOWN - no report within 1s\n", "{plugin}");
+    fleet.ctl(["drift", "-t", "1s", "--quiet"]).expect(69).says("UNKNOWN").one_error();
+    controller.signal(Signal::SIGCONT);
 
     // No controller: the file that said otherwise is replaced, and the plugin says it on standard output.
     fleet.kill_controller();
     let forms = Forms::of(&fleet, &[]);
     forms.end_with(69);
-    forms.know_nothing_without_report(false);
+    forms.know_nothing_without_report(&[3]);
     readers::monitoring_plugin(&forms.nagios);
+    let nothing = fleet.ctl(["verify", "-o", "junit"]).expect(69).one_error();
+    readers::xmllint_junit(&nothing.stdout);
+    assert!(nothing.stdout.contains(r#"failures="0" errors="1""#), "{nothing}");
     for (form, says) in [
         ("textfile", "\nfleet_drift_up 0\n"),
         ("json", "\"fresh\":false"),
@@ -283,7 +292,7 @@ fn the_document_about_monitoring_is_true_and_the_switch_is_told() {
     }
     let lines = commands(&Workspace::built().root.join("docs/monitoring.md"));
     assert!(lines.len() >= 15, "{lines:#?}");
-    let play = |differs: bool| {
+    let play = |found: i32| {
         for line in &lines {
             let program = line.split(' ').next().unwrap();
             if program != "fleetctl" && !is_there(program) {
@@ -291,19 +300,18 @@ fn the_document_about_monitoring_is_true_and_the_switch_is_told() {
                 continue;
             }
             let output = shell(&fleet, line, &switch);
-            let ours = program == "fleetctl" && differs;
             // The plugin's warning is 1; a look at other kinds sees nothing.
-            let codes: &[i32] = match ours {
-                _ if line.contains("--kind") => &[0],
-                true if line.contains("nagios") => &[1],
-                true => &[2],
-                false => &[0],
+            let code = match program {
+                "fleetctl" if line.contains("--kind") => 0,
+                "fleetctl" if line.contains("nagios") => found.min(1),
+                "fleetctl" => found,
+                _ => 0,
             };
-            assert!(codes.contains(&output.code), "{output} must end with {codes:?}");
+            output.expect(code);
         }
     };
     until("all is well", || (fleet.ctl(["drift", "--quiet"]).code == 0).then_some(()));
-    play(false);
+    play(0);
     let told = switch.told();
     assert_eq!(told.len(), 2, "{told:?}");
     assert_eq!((told[0].method.as_str(), told[0].path.as_str()), ("GET", "/ping/1234/start"));
@@ -312,7 +320,7 @@ fn the_document_about_monitoring_is_true_and_the_switch_is_told() {
 
     fs::write(fleet.current("n2", "hello").join("planted"), "x").unwrap();
     promised("the planted file is found", || fleet.finding("n2", "extra"));
-    play(true);
+    play(2);
     let told = switch.told();
     assert_eq!(told[1].path, "/ping/1234/2", "{told:?}");
     assert!(told[1].body.contains("planted"), "the report goes with it: {told:?}");

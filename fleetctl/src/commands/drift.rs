@@ -20,6 +20,7 @@ use crate::output::documents::{DriftReport, document};
 use crate::output::drift::{Width, mixed_note, render, to_csv};
 use crate::output::format::Format;
 use crate::output::nagios::{self, Range, State, Thresholds};
+use crate::output::screen::Verbosity;
 use crate::output::seen::Seen;
 use crate::output::{drift_lines, junit, markdown, prometheus};
 use crate::ping::{Ping, PingUrl};
@@ -130,7 +131,7 @@ pub(super) async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
                 };
             }
         }
-        None if is_said(&seen, format, session.global.quiet, failure.is_some()) => session.screen.out(&text),
+        None if is_said(&seen, format, session.screen.verbosity, failure.as_ref()) => session.screen.out(&text),
         None => {}
     }
     if let Some(ping) = ping
@@ -263,12 +264,11 @@ fn table(seen: &Seen, args: &Args, code: u8, width: Width) -> String {
 
 /// Whether the form goes to standard output. With --quiet people get no good news. Where there is no report the error is
 /// said on standard error; forms that are kept or shown without it say UNKNOWN themselves.
-fn is_said(seen: &Seen, format: Format, quiet: bool, failed: bool) -> bool {
+fn is_said(seen: &Seen, format: Format, verbosity: Verbosity, failure: Option<&Failure>) -> bool {
+    let good_news = seen.report.findings.is_empty() && verbosity == Verbosity::Quiet;
     match format {
-        Format::Table | Format::Wide | Format::Name | Format::Markdown if quiet && seen.report.findings.is_empty() => {
-            false
-        }
-        Format::Table | Format::Wide | Format::Name | Format::Json | Format::Jsonl | Format::Csv => !failed,
+        Format::Table | Format::Wide | Format::Name | Format::Markdown if good_news => false,
+        Format::Table | Format::Wide | Format::Name | Format::Json | Format::Jsonl | Format::Csv => failure.is_none(),
         Format::Markdown | Format::Junit | Format::Nagios | Format::Prometheus | Format::Textfile => true,
     }
 }

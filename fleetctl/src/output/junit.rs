@@ -60,8 +60,8 @@ pub fn drift(seen: &Seen) -> String {
     xml("fleet drift", &report, &suites, seen.report.made_at_ms)
 }
 
-/// What every node proved.
-pub fn verify(reply: &v1::VerifyReply) -> String {
+/// What every node proved; if there is nothing, why.
+pub fn verify(reply: &v1::VerifyReply, why: &str) -> String {
     let mut suites = Suites::new();
     for proof in &reply.proofs {
         let name = format!("{} runs {} ({}), grade {}", proof.service, proof.version, proof.release, proof.grade);
@@ -72,7 +72,7 @@ pub fn verify(reply: &v1::VerifyReply) -> String {
         suites.entry(finding.node.clone()).or_default().push(case(finding));
     }
     let result = match suites.is_empty() {
-        true => Outcome::Error { kind: "unknown".to_owned(), message: "no node proved anything".to_owned() },
+        true => Outcome::Error { kind: "unknown".to_owned(), message: why.to_owned() },
         false => Outcome::Passed,
     };
     let name = "some node was asked for its proof".to_owned();
@@ -223,7 +223,7 @@ mod tests {
 
         let nothing = drift(&Seen::nothing("the controller did not answer", START));
         assert!(nothing.contains(r#"tests="1" failures="0" errors="1""#), "{nothing}");
-        let nothing = verify(&v1::VerifyReply::default());
+        let nothing = verify(&v1::VerifyReply::default(), "no controller");
         assert!(nothing.contains(r#"tests="1" failures="0" errors="1""#), "{nothing}");
     }
 
@@ -231,7 +231,7 @@ mod tests {
     fn proofs_pass_and_findings_do_not() {
         let unknown = finding("n2", "stale", "observation", "a fresh proof", "no answer in this round", "critical");
         let reply = v1::VerifyReply { proofs: vec![proof("n1")], findings: vec![unknown], made_at_ms: START };
-        let text = verify(&reply);
+        let text = verify(&reply, "");
         assert!(text.contains(r#"name="shop runs 2.3.1 (r-9f2c1e7ab310), grade digest" time="0"/>"#), "{text}");
         assert!(text.contains(r#"tests="3" failures="0" errors="1""#), "{text}");
     }
