@@ -23,6 +23,7 @@ mod sessions;
 mod token;
 mod token_record;
 mod trust;
+pub mod web;
 
 pub use accept::{Limits, accept_loop};
 pub use authority::{Authority, Issued};

@@ -1,35 +1,63 @@
-//! `fleetctl drift`: where the fleet differs from what is desired. A report that cannot be made, or is too old, is an
-//! alarm: it says UNKNOWN and never ends with 0.
+//! `fleetctl drift`: where the fleet differs from what is desired, in every form that people and programs watch. A
+//! report that cannot be made, or is too old, is an alarm: it says UNKNOWN in each of them and never ends with 0.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use fleet::drift::Kind;
 use fleet::outcome::exit;
 use fleet::{Millis, NodeName, ServiceName};
 use fleet_proto::v1;
 
+use super::narrow;
+use super::output_file::OutputFile;
 use super::session::Session;
 use crate::client::{CALL_DEADLINE, Operator, answer};
 use crate::failure::Failure;
 use crate::output::documents::{DriftReport, document};
-use crate::output::drift::{Freshness, freshness, mixed_note, render, to_csv};
+use crate::output::drift::{Width, mixed_note, render, to_csv};
 use crate::output::format::Format;
 use crate::output::nagios::{self, Range, State, Thresholds};
+use crate::output::screen::Verbosity;
+use crate::output::seen::Seen;
+use crate::output::{drift_lines, junit, markdown, prometheus};
+use crate::ping::{Ping, PingUrl};
 
 /// How long a fresh round over the whole fleet may take: silent nodes are waited for.
 const FRESH_DEADLINE: Duration = Duration::from_secs(60);
+/// How long a monitoring plugin may take, by the guidelines.
+const PLUGIN_DEADLINE: Millis = Millis::from_secs(10);
+
+/// What the report can be written as.
+const FORMS: [Format; 10] = [
+    Format::Table,
+    Format::Wide,
+    Format::Json,
+    Format::Jsonl,
+    Format::Csv,
+    Format::Markdown,
+    Format::Junit,
+    Format::Nagios,
+    Format::Prometheus,
+    Format::Textfile,
+];
 
 /// Shows what was found by itself in the last seconds; --fresh looks again first.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  fleetctl drift
   fleetctl drift web-12 --fresh
-  fleetctl drift --quiet                   # for cron: prints only when something is wrong
-  fleetctl drift --format nagios -w 0 -c 2
+  fleetctl drift --quiet --ping https://hc-ping.com/UUID   # cron: silent when all is well
+  fleetctl drift --format nagios -w 0 -c 2 -t 10
+  fleetctl drift --format textfile --output-file /var/lib/node-exporter/fleet.prom
 
 Exit codes: 0 nothing differs, 2 something does, 69 controller unreachable, 1 UNKNOWN: nothing was
 found, but some node was not observed, or not within --max-age, or there is no such node or
 service. With --format nagios: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
+
+A file given by --output-file is replaced in one step, also when there is no report: then it says
+UNKNOWN. A ping that fails is told on standard error and changes no exit code.
 
 A service whose nodes shall hold different releases (after deploy --limit) is no drift: nothing
 differs from what is desired. A note says so, except with --quiet.")]
@@ -40,6 +68,12 @@ pub struct Args {
     /// Only this service
     #[arg(short, long, value_name = "NAME")]
     service: Option<ServiceName>,
+    /// Only services that were last deployed to this environment
+    #[arg(short, long, value_name = "NAME")]
+    env: Option<String>,
+    /// Only findings of these kinds; who cannot be looked at is always told
+    #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = PossibleValuesParser::new(Kind::ALL.map(Kind::as_str)).try_map(|word| word.parse::<Kind>()))]
+    kind: Vec<Kind>,
     /// Ask every node again first
     #[arg(long)]
     fresh: bool,
@@ -55,43 +89,95 @@ pub struct Args {
     /// With --format nagios: CRITICAL when it is outside this one [default: when a finding is critical]
     #[arg(short, long, value_name = "RANGE")]
     critical: Option<Range>,
+    /// UNKNOWN if there is no report within this time (10, 10s, 1m) [with --format nagios: 10, with --fresh 60]
+    #[arg(short = 't', value_name = "SECONDS", value_parser = seconds)]
+    within: Option<Millis>,
+    /// Write the report into this file instead, in one step
+    #[arg(long, value_name = "FILE")]
+    output_file: Option<PathBuf>,
+    /// Tell a dead man's switch: GET URL/start, then POST URL/EXIT-CODE with the report
+    #[arg(long, value_name = "URL")]
+    ping: Option<PingUrl>,
+}
+
+/// Plain seconds as the plugins have it, or a time as everywhere else.
+fn seconds(text: &str) -> Result<Millis, String> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    super::some_time(&if digits { format!("{text}s") } else { text.to_owned() })
 }
 
 pub(super) async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
-    let format = session.format(&[Format::Table, Format::Wide, Format::Json, Format::Csv, Format::Nagios], "drift")?;
-    match (fetch(session, &args).await, format) {
-        (Ok(seen), Format::Nagios) => {
-            let thresholds = Thresholds { warning: args.warning, critical: args.critical, max_age: args.max_age };
-            let (text, state) = nagios::render(&seen.report, &thresholds);
-            session.screen.out(&(text + &mixed_note(&seen.mixed)));
-            Ok(state as u8)
+    let format = session.format(&FORMS, "drift")?;
+    let file = args.output_file.as_deref().map(OutputFile::at).transpose()?;
+    if format == Format::Textfile && file.is_none() {
+        return Err(Failure::usage("the format 'textfile' is a file that is replaced in one step")
+            .help("add --output-file FILE, or use --format prometheus"));
+    }
+    let ping = args.ping.clone().map(Ping::begin);
+    let (seen, failure) = match in_time(session, &args, format).await {
+        Ok(seen) => (seen, None),
+        Err(failure) => (Seen::nothing(&failure.what, session.local_ms()), Some(failure)),
+    };
+    let (text, mut code) = form(&seen, &args, format, failure.as_ref());
+    match file {
+        Some(file) => {
+            if let Err(failure) = file.replace(&text) {
+                session.screen.insist(failure.to_text().trim_end());
+                // What was found is still what was found; good news that nobody can read is none.
+                code = match (code, format) {
+                    (exit::OK, Format::Nagios) => State::Unknown as u8,
+                    (exit::OK, _) => exit::FAILED,
+                    (code, _) => code,
+                };
+            }
         }
+        None if is_said(&seen, format, session.screen.verbosity, failure.as_ref()) => session.screen.out(&text),
+        None => {}
+    }
+    if let Some(ping) = ping
+        && let Err(why) = ping.end(code, &text).await
+    {
+        session.screen.insist(&format!("warning: the ping failed: {why}"));
+    }
+    match (failure, &seen.unknown) {
         // A plugin's caller reads standard output and knows four exit codes.
-        (Err(failure), Format::Nagios) => {
-            session.screen.out(&nagios::unknown(&failure.what));
-            Ok(State::Unknown as u8)
-        }
-        (Ok(seen), _) => Ok(show(session, seen, &args, format)),
-        (Err(mut failure), _) => {
+        _ if format == Format::Nagios => Ok(code),
+        (Some(mut failure), _) => {
             failure.what = format!("UNKNOWN: {}", failure.what);
             Err(failure)
         }
+        (None, Some(why)) => {
+            session.screen.insist(&format!("UNKNOWN: {why}"));
+            Ok(code)
+        }
+        (None, None) => Ok(code),
     }
 }
 
-/// A report, and what is no difference but should not surprise anybody either.
-struct Seen {
-    report: v1::DriftReport,
-    /// Services whose nodes shall hold different releases while no deployment is at work.
-    mixed: Vec<String>,
+/// The look, no longer than a caller waits.
+async fn in_time(session: &Session, args: &Args, format: Format) -> Result<Seen, Failure> {
+    let plugin = (format == Format::Nagios).then(|| match (session.global.timeout, args.fresh) {
+        (Some(limit), _) => limit,
+        (None, false) => PLUGIN_DEADLINE,
+        (None, true) => Millis(u64::try_from(FRESH_DEADLINE.as_millis()).unwrap_or(u64::MAX)),
+    });
+    let Some(limit) = args.within.or(plugin) else { return fetch(session, args, format).await };
+    match tokio::time::timeout(limit.to_std(), fetch(session, args, format)).await {
+        Ok(seen) => seen,
+        Err(_) => Err(Failure::new(exit::UNAVAILABLE, format!("no report within {limit}"))),
+    }
 }
 
-async fn fetch(session: &Session, args: &Args) -> Result<Seen, Failure> {
+async fn fetch(session: &Session, args: &Args, format: Format) -> Result<Seen, Failure> {
     let mut client = session.connect().await?;
-    let services = answer(CALL_DEADLINE, client.status(v1::StatusRequest {})).await?.services;
-    let asked = |name: &str| args.service.as_ref().is_none_or(|service| service.as_str() == name);
-    let mixed =
-        services.iter().filter(|s| s.state == "mixed" && asked(&s.service)).map(|s| s.service.clone()).collect();
+    let mut services = answer(CALL_DEADLINE, client.status(v1::StatusRequest {})).await?.services;
+    // Before the report: who is in both was looked at in the second.
+    let mut all = match format {
+        Format::Junit | Format::Prometheus | Format::Textfile => {
+            answer(CALL_DEADLINE, client.list_nodes(v1::ListNodesRequest {})).await?.nodes
+        }
+        _ => vec![],
+    };
     let within = match args.fresh {
         true => session.timeout().unwrap_or(FRESH_DEADLINE),
         false => session.timeout().unwrap_or(CALL_DEADLINE),
@@ -102,7 +188,7 @@ async fn fetch(session: &Session, args: &Args) -> Result<Seen, Failure> {
         service: args.service.as_ref().map(ToString::to_string).unwrap_or_default(),
         fresh: args.fresh,
     };
-    let report = answer(within, client.drift(request)).await?;
+    let mut report = answer(within, client.drift(request)).await?;
     // What nobody has heard of was not looked at: a name with a typo must not read as "nothing differs" for ever.
     if let Some(service) = &args.service
         && report.findings.is_empty()
@@ -113,7 +199,19 @@ async fn fetch(session: &Session, args: &Args) -> Result<Seen, Failure> {
     if (report.nodes as usize) < nodes.len() {
         return Err(unexpected(&mut client, &nodes).await?);
     }
-    Ok(Seen { report, mixed })
+    services.retain(|s| args.service.as_ref().is_none_or(|asked| asked.as_str() == s.service));
+    if let Some(env) = &args.env {
+        services.retain(|s| s.environment == *env);
+        if services.is_empty() {
+            return Err(Failure::failed(format!("nothing was deployed to an environment '{env}'"))
+                .help("'fleetctl status' lists the services and their environments"));
+        }
+        narrow::by_service(&mut report, &services.iter().map(|s| s.service.as_str()).collect());
+    }
+    narrow::by_kind(&mut report, &args.kind);
+    all.retain(|node| nodes.is_empty() || nodes.iter().any(|name| name.as_str() == node.name));
+    let mixed = services.iter().filter(|s| s.state == "mixed").map(|s| s.service.clone()).collect();
+    Ok(Seen { mixed, services, nodes: all, ..Seen::new(report, args.max_age) })
 }
 
 /// The failure that names the first of these nodes which nobody expects.
@@ -126,24 +224,53 @@ async fn unexpected(client: &mut Operator, nodes: &BTreeSet<&NodeName>) -> Resul
     Ok(Failure::failed(what).help("'fleetctl nodes list' lists them"))
 }
 
-fn show(session: &Session, seen: Seen, args: &Args, format: Format) -> u8 {
-    let Seen { report, mixed } = seen;
-    let unknown = match freshness(&report, args.max_age) {
-        Freshness::Fresh => None,
-        Freshness::Unknown(why) => Some(why),
+/// The report as it is written, and the exit code.
+fn form(seen: &Seen, args: &Args, format: Format, failure: Option<&Failure>) -> (String, u8) {
+    let report = &seen.report;
+    let code = match failure {
+        Some(failure) => failure.exit,
+        None => verdict(report, seen.unknown.as_deref(), args.exit_zero),
     };
-    let code = verdict(&report, unknown.as_deref(), args.exit_zero);
-    let silent = session.global.quiet && report.findings.is_empty();
+    let text = match (format, failure) {
+        (Format::Nagios, failure) => {
+            let thresholds = Thresholds { warning: args.warning.clone(), critical: args.critical.clone() };
+            let (text, state) = match failure {
+                Some(failure) => (nagios::unknown(&failure.what), State::Unknown),
+                None => nagios::render(seen, &thresholds),
+            };
+            return (text + &mixed_note(&seen.mixed), state as u8);
+        }
+        (Format::Json, _) => {
+            document("DriftReport", DriftReport::new(report.clone(), seen.unknown.clone(), seen.mixed.clone()))
+        }
+        (Format::Jsonl, _) => drift_lines::render(seen),
+        (Format::Csv, _) => to_csv(seen),
+        (Format::Markdown, _) => markdown::render(seen),
+        (Format::Junit, _) => junit::drift(seen),
+        (Format::Prometheus | Format::Textfile, _) => prometheus::render(seen),
+        (Format::Table | Format::Wide | Format::Name, Some(failure)) => format!("UNKNOWN: {}", failure.to_text()),
+        (Format::Table | Format::Name, None) => table(seen, args, code, Width::Narrow),
+        (Format::Wide, None) => table(seen, args, code, Width::Wide),
+    };
+    (text, code)
+}
+
+fn table(seen: &Seen, args: &Args, code: u8, width: Width) -> String {
+    // A person also sees standard error, where it is said; who reads the file later does not.
+    let unknown = seen.unknown.as_ref().filter(|_| args.output_file.is_some());
+    let why = unknown.map(|why| format!("UNKNOWN: {why}\n")).unwrap_or_default();
+    why + &render(&seen.report, code, width) + &mixed_note(&seen.mixed)
+}
+
+/// Whether the form goes to standard output. With --quiet people get no good news. Where there is no report the error is
+/// said on standard error; forms that are kept or shown without it say UNKNOWN themselves.
+fn is_said(seen: &Seen, format: Format, verbosity: Verbosity, failure: Option<&Failure>) -> bool {
+    let good_news = seen.report.findings.is_empty() && verbosity == Verbosity::Quiet;
     match format {
-        Format::Json => session.screen.out(&document("DriftReport", DriftReport::new(report, unknown.clone(), mixed))),
-        Format::Csv => session.screen.out(&to_csv(&report)),
-        _ if silent => {}
-        _ => session.screen.out(&(render(&report, code) + &mixed_note(&mixed))),
+        Format::Table | Format::Wide | Format::Name | Format::Markdown if good_news => false,
+        Format::Table | Format::Wide | Format::Name | Format::Json | Format::Jsonl | Format::Csv => failure.is_none(),
+        Format::Markdown | Format::Junit | Format::Nagios | Format::Prometheus | Format::Textfile => true,
     }
-    if let Some(why) = unknown {
-        session.screen.insist(&format!("UNKNOWN: {why}"));
-    }
-    code
 }
 
 /// Findings outrank ignorance: who reads 2 knows that something is wrong, and the report names it.

@@ -27,7 +27,9 @@ mod history;
 mod limit;
 mod locks;
 mod login;
+mod narrow;
 mod nodes;
+mod output_file;
 mod plan;
 mod release_source;
 mod releases;
@@ -238,6 +240,9 @@ mod tests {
             "fleetctl history -n 0",
             "fleetctl verify ",
             "fleetctl drift -s ",
+            "fleetctl drift --kind flie",
+            "fleetctl drift --ping hc-ping.com/x",
+            "fleetctl drift --format nagios -t 0",
             "fleetctl rollback ",
             "fleetctl deploy --plan p-1 --segments 4",
             "fleetctl deploy --plan p-1 -l web",

@@ -11,6 +11,7 @@ use crate::client::answer;
 use crate::failure::Failure;
 use crate::output::documents::{VerifyReport, document};
 use crate::output::format::Format;
+use crate::output::junit;
 use crate::output::verify::render;
 
 /// How long nodes may take to prove themselves, unless `--timeout` says otherwise.
@@ -24,6 +25,7 @@ const GRACE: Duration = Duration::from_secs(10);
   fleetctl verify
   fleetctl verify shop --timeout 60s
   fleetctl verify shop -o json
+  fleetctl verify -o junit > verify.xml
 
 Exit codes: 0 every node proved what it shall run, 2 something differs, 1 UNKNOWN: nothing was
 proven at all, 69 controller unreachable.")]
@@ -33,23 +35,38 @@ pub struct Args {
 }
 
 pub(super) async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
-    let format = session.format(&[Format::Table, Format::Wide, Format::Json], "verify")?;
-    let mut client = session.connect().await?;
-    let round = session.timeout().unwrap_or(ROUND);
-    let request = v1::VerifyRequest {
-        service: args.service.map(String::from).unwrap_or_default(),
-        timeout_ms: u64::try_from(round.as_millis()).unwrap_or(u64::MAX),
+    let format = session.format(&[Format::Table, Format::Wide, Format::Json, Format::Junit], "verify")?;
+    let reply = match ask(session, args).await {
+        Ok(reply) => reply,
+        Err(failure) => {
+            // Kept and shown without what is said on standard error: it must say itself that nothing is proven.
+            if format == Format::Junit {
+                let nothing = v1::VerifyReply { made_at_ms: session.local_ms(), ..v1::VerifyReply::default() };
+                session.screen.out(&junit::verify(&nothing, &failure.what));
+            }
+            return Err(failure);
+        }
     };
-    let reply = answer(round + GRACE, client.verify(request)).await?;
     let code = verdict(&reply);
     match format {
         Format::Json => session.screen.out(&document("VerifyReport", VerifyReport::from(reply))),
+        Format::Junit => session.screen.out(&junit::verify(&reply, "no node proved anything")),
         _ => session.screen.out(&render(&reply)),
     }
     if code == exit::FAILED {
         session.screen.insist("UNKNOWN: no node proved anything, so nothing is known");
     }
     Ok(code)
+}
+
+async fn ask(session: &Session, args: Args) -> Result<v1::VerifyReply, Failure> {
+    let mut client = session.connect().await?;
+    let round = session.timeout().unwrap_or(ROUND);
+    let request = v1::VerifyRequest {
+        service: args.service.map(String::from).unwrap_or_default(),
+        timeout_ms: u64::try_from(round.as_millis()).unwrap_or(u64::MAX),
+    };
+    answer(round + GRACE, client.verify(request)).await
 }
 
 fn verdict(reply: &v1::VerifyReply) -> u8 {

@@ -4,8 +4,9 @@ use fleet::Millis;
 use fleet_proto::v1;
 
 use super::csv;
+use super::seen::Seen;
 use super::table::Columns;
-use super::text::{age, age_at, count, or_dash, plain, rfc3339};
+use super::text::{age, age_at, count, or_dash, plain, rfc3339, rfc3339_seconds};
 
 /// Whether a report says something about now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +51,26 @@ pub fn findings(list: &[v1::Finding], now_ms: i64) -> String {
     if rows.is_empty() { String::new() } else { rows.to_text() }
 }
 
+/// The table of findings with how bad they are, and since when to the second.
+fn wide(list: &[v1::Finding]) -> String {
+    let mut rows = Columns::new(&["NODE", "SERVICE", "KIND", "SEVERITY", "WHAT", "EXPECTED", "FOUND", "SINCE"]);
+    for f in list {
+        let cells = [&f.node, &f.service, &f.kind, &f.severity, &f.what, &f.expected, &f.found];
+        let since = rfc3339_seconds(f.since_ms);
+        rows.row(cells.into_iter().map(|cell| or_dash(cell)).chain([since]));
+    }
+    if rows.is_empty() { String::new() } else { rows.to_text() }
+}
+
+/// How much a table tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Width {
+    /// What fits a terminal.
+    Narrow,
+    /// Everything.
+    Wide,
+}
+
 /// `3 of 40 nodes drifted (5 findings), 1 unreachable, 36 compliant. Scanned 12s ago.`
 pub fn summary(report: &v1::DriftReport) -> String {
     let scanned = report
@@ -66,8 +87,11 @@ pub fn summary(report: &v1::DriftReport) -> String {
 }
 
 /// The whole report for people.
-pub fn render(report: &v1::DriftReport, exit: u8) -> String {
-    let mut text = findings(&report.findings, report.made_at_ms);
+pub fn render(report: &v1::DriftReport, exit: u8, width: Width) -> String {
+    let mut text = match width {
+        Width::Narrow => findings(&report.findings, report.made_at_ms),
+        Width::Wide => wide(&report.findings),
+    };
     text += &format!("{}   (exit {exit})\n", summary(report));
     // The first node that can be repaired by deploying to it again; an unreachable one cannot.
     if let Some(finding) = report.findings.iter().find(|f| !matches!(f.kind.as_str(), "unreachable" | "unmanaged")) {
@@ -90,8 +114,9 @@ pub fn mixed_note(services: &[String]) -> String {
         .collect()
 }
 
-/// The findings as comma-separated values.
-pub fn to_csv(report: &v1::DriftReport) -> String {
+/// The findings as comma-separated values. Not knowing is a record too: a heading alone means that nothing differs.
+pub fn to_csv(seen: &Seen) -> String {
+    let report = &seen.report;
     let mut text = csv::record(["node", "service", "kind", "what", "expected", "found", "severity", "since"]);
     for f in &report.findings {
         let since = rfc3339(f.since_ms);
@@ -99,18 +124,21 @@ pub fn to_csv(report: &v1::DriftReport) -> String {
             [&f.node, &f.service, &f.kind, &f.what, &f.expected, &f.found, &f.severity, &since].map(String::as_str),
         );
     }
+    if let Some(why) = &seen.unknown {
+        text += &csv::record(["", "", "unknown", why, "", "", "critical", &rfc3339(report.made_at_ms)]);
+    }
     text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::samples::{clean, drift};
+    use crate::output::samples::{clean, drift, hostile, seen};
 
     #[test]
     fn the_report_is_the_documented_one() {
         assert_eq!(
-            render(&drift(), 2),
+            render(&drift(), 2, Width::Narrow),
             "NODE    SERVICE  KIND         WHAT           EXPECTED                FOUND                   SINCE
 web-12  shop     file         etc/shop.toml  sha256 77c0             sha256 e1b4             2d
 web-12  shop     mode         bin/shop       0755                    0777                    2d
@@ -150,8 +178,35 @@ web-31  -        unreachable  no contact     -                       -          
 
     #[test]
     fn spreadsheets_get_records() {
-        let text = to_csv(&drift());
+        let text = to_csv(&seen(drift()));
         assert_eq!(text.lines().count(), 6);
         assert!(text.contains("web-12,shop,mode,bin/shop,0755,0777,warning,2026-11-19T09:14:03Z\r\n"), "{text}");
+    }
+    #[test]
+    fn a_spreadsheet_says_that_nobody_knows() {
+        assert_eq!(to_csv(&seen(clean())).lines().count(), 1);
+        let stale = to_csv(&seen(v1::DriftReport { oldest_observation_ms: Some(400_000), ..clean() }));
+        assert!(
+            stale.contains("\r\n,,unknown,\"the oldest observation is 6m old, more than 5m\",,,critical,"),
+            "{stale}"
+        );
+    }
+
+    #[test]
+    fn the_wide_table_has_everything() {
+        let text = render(&drift(), 2, Width::Wide);
+        let line = text.lines().nth(3).unwrap_or_default();
+        assert_eq!(
+            line,
+            "web-22  shop     process      critical  pid 911        r-51ab09c4e2f1 (2.3.0)  r-4410ffe2aaaa (2.2.9)  2026-11-19T09:14:03Z"
+        );
+    }
+
+    #[test]
+    fn a_hostile_name_stays_in_its_cell() {
+        let table = render(&hostile(), 2, Width::Narrow);
+        assert_eq!(table.lines().count(), 4, "{table}");
+        let records = to_csv(&seen(hostile()));
+        assert!(records.contains("n1,shop,extra,\"a|b\"\"c'd\ne<f>\u{1b}`g` [x](y)\t=SUM\\\",,"), "{records}");
     }
 }

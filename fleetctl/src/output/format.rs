@@ -19,8 +19,16 @@ pub enum Format {
     Name,
     /// Comma-separated values with a header (RFC 4180).
     Csv,
+    /// Markdown, for pull requests and chats.
+    Markdown,
+    /// JUnit XML, for CI.
+    Junit,
     /// A monitoring plugin's line; the exit code is then 0, 1, 2 or 3.
     Nagios,
+    /// Metrics in Prometheus' text format.
+    Prometheus,
+    /// The same for node_exporter's textfile collector; wants `--output-file`.
+    Textfile,
 }
 
 impl Format {

@@ -4,11 +4,8 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use fleet::Millis;
-use fleet_proto::v1;
-
-use super::drift::{Freshness, freshness};
-use super::text::{age, plain};
+use super::seen::Seen;
+use super::text::{age, cut, plain};
 
 /// A plugin's state; its number is the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,24 +93,25 @@ pub struct Thresholds {
     pub warning: Range,
     /// `-c`; without it, any finding of severity critical is critical.
     pub critical: Option<Range>,
-    /// Older observations make the state unknown.
-    pub max_age: Millis,
 }
 
+/// How long the first line may be before the performance data: what a pager and a web page show whole.
+const COLUMNS: usize = 80;
+
 /// What the plugin prints, and its state.
-pub fn render(report: &v1::DriftReport, thresholds: &Thresholds) -> (String, State) {
+pub fn render(seen: &Seen, thresholds: &Thresholds) -> (String, State) {
+    let report = &seen.report;
     let drifted = f64::from(report.drifted);
     let severe = report.findings.iter().any(|f| f.severity == "critical");
     let critical = thresholds.critical.as_ref().map_or(severe, |range| range.alerts(drifted));
-    let fresh = freshness(report, thresholds.max_age);
     // A known fault outranks ignorance, ignorance outranks a warning and calm.
-    let state = match &fresh {
+    let state = match &seen.unknown {
         _ if critical => State::Critical,
-        Freshness::Unknown(_) => State::Unknown,
+        Some(_) => State::Unknown,
         // A silent node and findings that no range counts are still not "OK".
-        Freshness::Fresh if thresholds.warning.alerts(drifted) || report.unreachable > 0 => State::Warning,
-        Freshness::Fresh if drifted == 0.0 && !report.findings.is_empty() => State::Warning,
-        Freshness::Fresh => State::Ok,
+        None if thresholds.warning.alerts(drifted) || report.unreachable > 0 => State::Warning,
+        None if drifted == 0.0 && !report.findings.is_empty() => State::Warning,
+        None => State::Ok,
     };
     let nodes = report.nodes;
     let share = (u64::from(report.compliant) * 100).checked_div(u64::from(nodes)).unwrap_or(0);
@@ -122,15 +120,20 @@ pub fn render(report: &v1::DriftReport, thresholds: &Thresholds) -> (String, Sta
     // A tenth of the fleet silent at once is more than a broken machine.
     let silent_critical = (nodes / 10).max(1);
     let mut text = format!(
-        "FLEET DRIFT {} - {drifted} of {nodes} nodes drifted, {} unreachable, {} compliant | drifted_nodes={drifted};{};{critical_text};0;{nodes} unreachable_nodes={};0;{silent_critical};0;{nodes} compliant={share}%;;;0;100 scan_age={scan};3600;86400;0\n",
+        "FLEET DRIFT {} - {drifted} of {nodes} nodes drifted, {} unreachable",
         state.word(),
-        report.unreachable,
-        report.compliant,
-        thresholds.warning.text,
-        report.unreachable,
+        report.unreachable
     );
-    if let Freshness::Unknown(why) = fresh {
-        text += &format!("{}\n", plain(&why));
+    let compliant = format!(", {} compliant", report.compliant);
+    if text.len() + compliant.len() <= COLUMNS {
+        text += &compliant;
+    }
+    text += &format!(
+        " | drifted_nodes={drifted};{};{critical_text};0;{nodes} unreachable_nodes={};0;{silent_critical};0;{nodes} compliant={share}%;;;0;100 scan_age={scan};3600;86400;0\n",
+        thresholds.warning.text, report.unreachable,
+    );
+    if let Some(why) = &seen.unknown {
+        text += &format!("{}\n", harmless(why));
     }
     let mut by_node: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for finding in &report.findings {
@@ -141,38 +144,47 @@ pub fn render(report: &v1::DriftReport, thresholds: &Thresholds) -> (String, Sta
             ),
             kind => format!("{kind} {}", finding.what),
         };
-        // The bar separates performance data, also here.
-        by_node.entry(&finding.node).or_default().push(plain(&what).replace('|', "/"));
+        by_node.entry(&finding.node).or_default().push(harmless(&what));
     }
     for (node, findings) in by_node {
-        text += &format!("{}: {}\n", plain(node), findings.join(", "));
+        text += &format!("{}: {}\n", harmless(node), findings.join(", "));
     }
     (text, state)
 }
 
 /// What the plugin prints when there is no report.
 pub fn unknown(why: &str) -> String {
-    format!("FLEET DRIFT UNKNOWN - {}\n", plain(why).replace('|', "/"))
+    let line = format!("FLEET DRIFT UNKNOWN - {}", harmless(why));
+    let short = cut(&line, COLUMNS);
+    if short == line { line + "\n" } else { format!("{short}\n{}\n", harmless(why)) }
+}
+
+/// Text of others: the bar would begin performance data, on every line.
+fn harmless(text: &str) -> String {
+    plain(text).replace('|', "/")
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::output::samples::{clean, drift, finding};
+    use fleet::Millis;
+    use fleet_proto::v1;
+
+    use crate::output::samples::{clean, drift, finding, hostile};
 
     fn thresholds(critical: Option<&str>) -> Thresholds {
-        Thresholds {
-            warning: "0".parse().unwrap(),
-            critical: critical.map(|c| c.parse().unwrap()),
-            max_age: Millis::from_secs(3_600),
-        }
+        Thresholds { warning: "0".parse().unwrap(), critical: critical.map(|c| c.parse().unwrap()) }
+    }
+
+    fn seen(report: v1::DriftReport) -> Seen {
+        Seen::new(report, Millis::from_secs(3_600))
     }
 
     #[test]
     fn the_line_is_the_documented_one() {
         let report = v1::DriftReport { oldest_observation_ms: Some(312_000), ..drift() };
-        let (text, state) = render(&report, &thresholds(Some("2")));
+        let (text, state) = render(&seen(report.clone()), &thresholds(Some("2")));
         assert_eq!(state, State::Critical);
         assert_eq!(
             text.lines().next().unwrap(),
@@ -185,21 +197,41 @@ mod tests {
 
     #[test]
     fn states_and_their_numbers() {
-        assert_eq!(render(&clean(), &thresholds(Some("2"))).1 as u8, 0);
+        assert_eq!(render(&seen(clean()), &thresholds(Some("2"))).1 as u8, 0);
         let one = v1::DriftReport {
             drifted: 1,
             compliant: 7,
             findings: vec![finding("n1", "mode", "x", "", "", "warning")],
             ..clean()
         };
-        assert_eq!(render(&one, &thresholds(Some("2"))).1, State::Warning);
-        assert_eq!(render(&one, &thresholds(None)).1, State::Warning);
+        assert_eq!(render(&seen(one.clone()), &thresholds(Some("2"))).1, State::Warning);
+        assert_eq!(render(&seen(one.clone()), &thresholds(None)).1, State::Warning);
         let stale = v1::DriftReport { oldest_observation_ms: Some(4_000_000), ..clean() };
-        let (text, state) = render(&stale, &thresholds(None));
+        let (text, state) = render(&seen(stale), &thresholds(None));
         assert_eq!((state, state as u8), (State::Unknown, 3));
         assert!(text.starts_with("FLEET DRIFT UNKNOWN - 0 of 8 nodes drifted"), "{text}");
         let silent = v1::DriftReport { unreachable: 1, compliant: 7, ..clean() };
-        assert_eq!(render(&silent, &thresholds(Some("2"))).1, State::Warning);
+        assert_eq!(render(&seen(silent), &thresholds(Some("2"))).1, State::Warning);
+    }
+
+    #[test]
+    fn the_first_line_is_short_and_has_one_bar() {
+        let large = v1::DriftReport { nodes: 40_000, drifted: 3_000, unreachable: 1_000, compliant: 36_000, ..drift() };
+        let (text, _) = render(&seen(large), &thresholds(None));
+        let first = text.lines().next().unwrap();
+        assert!(first.split(" | ").next().unwrap().len() <= COLUMNS, "{first}");
+        assert!(first.contains("1000 unreachable | "), "{first}");
+
+        let (text, state) = render(&seen(hostile()), &thresholds(None));
+        assert_eq!(state, State::Warning);
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert_eq!(text.matches('|').count(), 1, "{text}");
+
+        let why = "the controller at controller.example.com:7443 cannot be reached | and this goes on".repeat(2);
+        let text = unknown(&why);
+        assert_eq!(text.lines().next().unwrap().chars().count(), COLUMNS);
+        assert!(text.lines().nth(1).unwrap().ends_with("goes on") && !text.contains('|'), "{text}");
+        assert_eq!(unknown("no report within 10s"), "FLEET DRIFT UNKNOWN - no report within 10s\n");
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! Hand-made messages for the golden tests of this folder. Times are 2026-11-21, 09:14:03 UTC and after.
 #![allow(missing_docs)]
 
+use fleet::Millis;
 use fleet_proto::v1;
+
+use super::seen::Seen;
 
 /// 2026-11-21T09:14:03Z.
 pub(crate) const START: i64 = 1_795_252_443_000;
@@ -198,5 +201,37 @@ pub(crate) fn clean() -> v1::DriftReport {
         unreachable: 0,
         oldest_observation_ms: Some(2_000),
         unobserved: vec![],
+    }
+}
+
+/// A report with a name as an enemy would choose it.
+pub(crate) fn hostile() -> v1::DriftReport {
+    let name = "a|b\"c'd\ne<f>\u{1b}`g` [x](y)\t=SUM\\";
+    let mut report = v1::DriftReport { drifted: 1, compliant: 7, ..clean() };
+    report.findings.push(finding("n1", "extra", name, "", "it's \"|\" &amp;", "warning"));
+    report
+}
+
+/// The look that gave this report, five minutes being old.
+pub(crate) fn seen(report: v1::DriftReport) -> Seen {
+    Seen::new(report, Millis::from_secs(300))
+}
+
+/// A node that is well and holds the shop.
+pub(crate) fn seen_node(name: &str) -> v1::Node {
+    let shop = v1::NodeService {
+        service: "shop".into(),
+        version: "2.3.1".into(),
+        release: "r-9f2c1e7ab310".into(),
+        ..v1::NodeService::default()
+    };
+    v1::Node {
+        name: name.into(),
+        state: "ready".into(),
+        last_contact_ms: Some(START - 1_000),
+        last_observation_ms: Some(START - 2_000),
+        services: vec![shop],
+        certificate_not_after_ms: Some(START + 90 * 86_400_000),
+        ..v1::Node::default()
     }
 }

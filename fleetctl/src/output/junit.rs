@@ -1,0 +1,245 @@
+//! Reports as JUnit XML, which every CI shows: a suite a node, a case a check. What differs has failed; what nobody could
+//! look at is an error, and never a case that passed or was left out.
+
+use std::collections::BTreeMap;
+
+use fleet_proto::v1;
+
+use super::seen::{Seen, is_blind};
+use super::text::{plain, rfc3339_seconds};
+
+/// One check of one node.
+#[derive(Debug, Clone)]
+struct Case {
+    class: String,
+    name: String,
+    result: Outcome,
+}
+
+#[derive(Debug, Clone)]
+enum Outcome {
+    Passed,
+    /// It differs.
+    Failed {
+        kind: String,
+        message: String,
+        text: String,
+    },
+    /// Nobody knows.
+    Error {
+        kind: String,
+        message: String,
+    },
+}
+
+/// Suites by their names, in order.
+type Suites = BTreeMap<String, Vec<Case>>;
+
+/// The drift report.
+pub fn drift(seen: &Seen) -> String {
+    let mut suites = Suites::new();
+    for finding in &seen.report.findings {
+        suites.entry(finding.node.clone()).or_default().push(case(finding));
+    }
+    for node in &seen.nodes {
+        let unknown = seen.unknown_of(node);
+        let cases = suites.entry(node.name.clone()).or_default();
+        let result = match unknown {
+            Some(message) => Outcome::Error { kind: "unobserved".to_owned(), message },
+            None if cases.is_empty() => Outcome::Passed,
+            None => continue,
+        };
+        cases.push(Case { class: "fleet.drift".to_owned(), name: "nothing differs".to_owned(), result });
+    }
+    let result = match &seen.unknown {
+        Some(why) => Outcome::Error { kind: "unknown".to_owned(), message: why.clone() },
+        None => Outcome::Passed,
+    };
+    let name = "every expected node was looked at".to_owned();
+    let report = vec![Case { class: "fleet.drift".to_owned(), name, result }];
+    xml("fleet drift", &report, &suites, seen.report.made_at_ms)
+}
+
+/// What every node proved; if there is nothing, why.
+pub fn verify(reply: &v1::VerifyReply, why: &str) -> String {
+    let mut suites = Suites::new();
+    for proof in &reply.proofs {
+        let name = format!("{} runs {} ({}), grade {}", proof.service, proof.version, proof.release, proof.grade);
+        let case = Case { class: class(&proof.service), name, result: Outcome::Passed };
+        suites.entry(proof.node.clone()).or_default().push(case);
+    }
+    for finding in &reply.findings {
+        suites.entry(finding.node.clone()).or_default().push(case(finding));
+    }
+    let result = match suites.is_empty() {
+        true => Outcome::Error { kind: "unknown".to_owned(), message: why.to_owned() },
+        false => Outcome::Passed,
+    };
+    let name = "some node was asked for its proof".to_owned();
+    let report = vec![Case { class: "fleet.verify".to_owned(), name, result }];
+    xml("fleet verify", &report, &suites, reply.made_at_ms)
+}
+
+fn class(service: &str) -> String {
+    if service.is_empty() { "fleet.node".to_owned() } else { format!("fleet.{service}") }
+}
+
+fn case(finding: &v1::Finding) -> Case {
+    let (kind, what) = (finding.kind.clone(), &finding.what);
+    let message = match (finding.expected.as_str(), finding.found.as_str()) {
+        ("", "") => what.clone(),
+        (expected, "") => format!("{what}: expected {expected}, found nothing"),
+        ("", found) => format!("{what}: expected nothing, found {found}"),
+        (expected, found) => format!("{what}: expected {expected}, found {found}"),
+    };
+    let result = if is_blind(&kind) {
+        Outcome::Error { kind: kind.clone(), message }
+    } else {
+        let text = format!("{}, since {}", finding.severity, rfc3339_seconds(finding.since_ms));
+        Outcome::Failed { kind: kind.clone(), message, text }
+    };
+    Case { class: class(&finding.service), name: format!("{kind} {what}"), result }
+}
+
+fn xml(name: &str, report: &[Case], suites: &Suites, made_at_ms: i64) -> String {
+    let all = || report.iter().chain(suites.values().flatten());
+    // The schema's times have no zone; they are UTC.
+    let stamp = rfc3339_seconds(made_at_ms).trim_end_matches('Z').to_owned();
+    let mut text = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n".to_owned();
+    text += &format!("<testsuites name=\"{}\" {}>\n", escape(name), counts(all()));
+    // First what the others rest on. No node can have this name: names have no spaces.
+    for (node, cases) in std::iter::once(("the report", report)).chain(suites.iter().map(|(n, c)| (n.as_str(), &c[..])))
+    {
+        text += &format!("  <testsuite name=\"{}\" {} timestamp=\"{stamp}\">\n", escape(node), counts(cases.iter()));
+        for case in cases {
+            text += &format!(
+                "    <testcase classname=\"{}\" name=\"{}\" time=\"0\"",
+                escape(&case.class),
+                escape(&case.name)
+            );
+            text += &match &case.result {
+                Outcome::Passed => "/>\n".to_owned(),
+                Outcome::Failed { kind, message, text } => {
+                    format!(">\n      {}</failure>\n    </testcase>\n", open("failure", kind, message) + &escape(text))
+                }
+                Outcome::Error { kind, message } => {
+                    format!(">\n      {}</error>\n    </testcase>\n", open("error", kind, message) + "UNKNOWN")
+                }
+            };
+        }
+        text += "  </testsuite>\n";
+    }
+    text + "</testsuites>\n"
+}
+
+fn open(element: &str, kind: &str, message: &str) -> String {
+    format!("<{element} type=\"{}\" message=\"{}\">", escape(kind), escape(message))
+}
+
+fn counts<'a>(cases: impl Iterator<Item = &'a Case>) -> String {
+    let (mut tests, mut failures, mut errors) = (0, 0, 0);
+    for case in cases {
+        tests += 1;
+        match case.result {
+            Outcome::Passed => {}
+            Outcome::Failed { .. } => failures += 1,
+            Outcome::Error { .. } => errors += 1,
+        }
+    }
+    format!("tests=\"{tests}\" failures=\"{failures}\" errors=\"{errors}\" skipped=\"0\" time=\"0\"")
+}
+
+/// Text as XML has it. Control characters and the two that are no characters cannot be written there at all.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in plain(text).chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\u{fffe}' | '\u{ffff}' => escaped.push('\u{fffd}'),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::samples::{START, clean, drift as drifted, finding, hostile, seen, seen_node};
+    use crate::output::verify::tests::proof;
+
+    #[test]
+    fn the_document_is_the_documented_one() {
+        let mut look = seen(v1::DriftReport {
+            nodes: 3,
+            compliant: 1,
+            drifted: 1,
+            findings: vec![
+                finding("web-12", "mode", "bin/shop", "0755", "0777", "warning"),
+                finding("web-31", "unreachable", "no contact", "", "", "critical"),
+            ],
+            ..drifted()
+        });
+        look.nodes = vec![seen_node("web-01"), seen_node("web-12"), seen_node("web-31")];
+        assert_eq!(
+            drift(&look),
+            r#"<?xml version="1.0" encoding="UTF-8"?>
+<testsuites name="fleet drift" tests="4" failures="1" errors="1" skipped="0" time="0">
+  <testsuite name="the report" tests="1" failures="0" errors="0" skipped="0" time="0" timestamp="2026-11-21T09:14:03">
+    <testcase classname="fleet.drift" name="every expected node was looked at" time="0"/>
+  </testsuite>
+  <testsuite name="web-01" tests="1" failures="0" errors="0" skipped="0" time="0" timestamp="2026-11-21T09:14:03">
+    <testcase classname="fleet.drift" name="nothing differs" time="0"/>
+  </testsuite>
+  <testsuite name="web-12" tests="1" failures="1" errors="0" skipped="0" time="0" timestamp="2026-11-21T09:14:03">
+    <testcase classname="fleet.shop" name="mode bin/shop" time="0">
+      <failure type="mode" message="bin/shop: expected 0755, found 0777">warning, since 2026-11-19T09:14:03Z</failure>
+    </testcase>
+  </testsuite>
+  <testsuite name="web-31" tests="1" failures="0" errors="1" skipped="0" time="0" timestamp="2026-11-21T09:14:03">
+    <testcase classname="fleet.node" name="unreachable no contact" time="0">
+      <error type="unreachable" message="no contact">UNKNOWN</error>
+    </testcase>
+  </testsuite>
+</testsuites>
+"#
+        );
+    }
+
+    #[test]
+    fn what_nobody_looked_at_never_passes() {
+        let mut stale = seen(v1::DriftReport { oldest_observation_ms: Some(400_000), ..clean() });
+        stale.nodes = vec![seen_node("n1"), v1::Node { last_observation_ms: Some(START - 400_000), ..seen_node("n2") }];
+        let text = drift(&stale);
+        assert!(text.contains(r#"tests="3" failures="0" errors="2""#), "{text}");
+        assert!(text.contains(r#"<error type="unobserved" message="last observed 6m ago">"#), "{text}");
+
+        let mut unseen = seen(v1::DriftReport { unobserved: vec!["n1".into()], ..clean() });
+        unseen.nodes = vec![seen_node("n1"), v1::Node { last_observation_ms: None, ..seen_node("n2") }];
+        assert!(drift(&unseen).contains(r#"tests="3" failures="0" errors="3""#), "{}", drift(&unseen));
+
+        let nothing = drift(&Seen::nothing("the controller did not answer", START));
+        assert!(nothing.contains(r#"tests="1" failures="0" errors="1""#), "{nothing}");
+        let nothing = verify(&v1::VerifyReply::default(), "no controller");
+        assert!(nothing.contains(r#"tests="1" failures="0" errors="1""#), "{nothing}");
+    }
+
+    #[test]
+    fn proofs_pass_and_findings_do_not() {
+        let unknown = finding("n2", "stale", "observation", "a fresh proof", "no answer in this round", "critical");
+        let reply = v1::VerifyReply { proofs: vec![proof("n1")], findings: vec![unknown], made_at_ms: START };
+        let text = verify(&reply, "");
+        assert!(text.contains(r#"name="shop runs 2.3.1 (r-9f2c1e7ab310), grade digest" time="0"/>"#), "{text}");
+        assert!(text.contains(r#"tests="3" failures="0" errors="1""#), "{text}");
+    }
+
+    #[test]
+    fn what_nodes_report_is_no_xml() {
+        let text = drift(&seen(hostile()));
+        assert!(text.contains("name=\"extra a|b&quot;c'd e&lt;f&gt;\u{fffd}`g` [x](y) =SUM\\\""), "{text}");
+        assert!(!text.contains(['\u{1b}', '\u{0}', '\u{fffe}']), "{text}");
+    }
+}
