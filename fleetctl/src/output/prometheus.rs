@@ -5,8 +5,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use fleet_proto::v1;
-
 use super::seen::Seen;
 use super::text::plain;
 
@@ -155,6 +153,8 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fleet_proto::v1;
+
     use crate::output::samples::{START, clean, drift, hostile, seen, seen_node};
 
     fn shop(state: &str) -> v1::ServiceStatus {
