@@ -1,0 +1,321 @@
+//! Breaks of the judgement (`fleet/src/deployment/judge`): what counts as proof, when time is up, what is begun next, on the
+//! way forward and back, and how it ended.
+
+use crate::Break;
+
+const BACK: &str = "fleet/src/deployment/judge/back.rs";
+const DEADLINES: &str = "fleet/src/deployment/judge/deadlines.rs";
+const FORWARD: &str = "fleet/src/deployment/judge/forward.rs";
+const JUDGE: &str = "fleet/src/deployment/judge/mod.rs";
+const OBSERVE: &str = "fleet/src/deployment/judge/observe.rs";
+const VERDICT: &str = "fleet/src/deployment/judge/verdict.rs";
+
+pub(crate) const BREAKS: &[Break] = &[
+    Break {
+        what: "A proof from before the order proves",
+        file: OBSERVE,
+        rule: "(NodeState::Ordered { since }, Seen::Proven { grade, .. }) if asked_at >= *since =>",
+        broken: "(NodeState::Ordered { .. }, Seen::Proven { grade, .. }) =>",
+        caught_by: &["a_proof_answers_the_order_of_this_node", "ProofIsFresh"],
+    },
+    Break {
+        what: "A proof from before the order back restores",
+        file: OBSERVE,
+        rule: "(NodeState::Restoring { since }, Seen::Proven { .. }) if asked_at >= *since =>",
+        broken: "(NodeState::Restoring { .. }, Seen::Proven { .. }) =>",
+        caught_by: &["ProofIsFresh", "a_proof_from_before_the_order_back_does_not_count_as_restored"],
+    },
+    Break {
+        what: "A comparison with another order counts: the generation is not looked at",
+        file: OBSERVE,
+        rule: ".is_some_and(|generation| generation != observation.generation)",
+        broken: ".is_some_and(|_| false)",
+        caught_by: &[
+            "a_proof_answers_the_order_of_this_node",
+            "the_last_round_counts_only_its_own_nonces",
+            "BackIsTrue",
+            "ProofIsFresh",
+            "VerdictIsFresh",
+        ],
+    },
+    Break {
+        what: "The machine that had the name before answers for the one that joined",
+        file: OBSERVE,
+        rule: "if asked_at < self.nodes.entry(index).expected_since {",
+        broken: "if false {",
+        caught_by: &[
+            "the_last_round_counts_only_its_own_nonces",
+            "a_proof_of_the_machine_before_it_proves_nothing_of_the_one_that_joined",
+        ],
+    },
+    Break {
+        what: "The last round takes a proof from before it",
+        file: OBSERVE,
+        rule: "if asked_at >= since && (!self.must_still_bake(state)",
+        broken: "if (!self.must_still_bake(state)",
+        caught_by: &["the_last_round_counts_only_its_own_nonces", "BackIsTrue", "ConvergedIsTrue", "VerdictIsFresh"],
+    },
+    Break {
+        what: "The last round takes what the node may still undo",
+        file: OBSERVE,
+        rule: "Seen::Proven { grade, up, confirmation: Confirmation::Given }",
+        broken: "Seen::Proven { grade, up, .. }",
+        caught_by: &["the_last_round_counts_only_its_own_nonces", "ConvergedIsTrue", "VerdictIsFresh"],
+    },
+    Break {
+        what: "A young process has baked",
+        file: OBSERVE,
+        rule: "&& self.is_as_old_as_the_bake(up)",
+        broken: "&& up >= Millis(0)",
+        caught_by: &["a_bake_is_outlived_in_one_life_and_for_good", "BakeIsFresh"],
+    },
+    Break {
+        what: "A proof from before the end of the bake ends it",
+        file: OBSERVE,
+        rule: "asked_at >= self.patience(since).after(self.spec.bake)",
+        broken: "asked_at >= self.patience(since)",
+        caught_by: &["a_bake_is_outlived_in_one_life_and_for_good", "BakeIsFresh"],
+    },
+    Break {
+        what: "A node that may still undo it has baked",
+        file: OBSERVE,
+        rule: "Seen::Proven { up, confirmation: Confirmation::Given, .. },",
+        broken: "Seen::Proven { up, .. },",
+        caught_by: &["a_bake_is_outlived_in_one_life_and_for_good", "BakeIsFresh"],
+    },
+    Break {
+        what: "A liar is never contradicted",
+        file: OBSERVE,
+        rule: "Some((since, reason.clone()))",
+        broken: "Some((since, reason.clone())).filter(|_| false)",
+        caught_by: &["SilenceFails", "a_contradiction_is_called_by_its_name_long_before_the_deadline"],
+    },
+    Break {
+        what: "A command that is refused is obeyed",
+        file: OBSERVE,
+        rule: "self.check(command, now).ok()?;",
+        broken: "drop(self.check(command, now));",
+        caught_by: &[
+            "a_command_has_an_effect_exactly_when_it_is_not_refused",
+            "every_command_is_defined_in_every_phase",
+        ],
+    },
+    Break {
+        what: "An answer to an earlier asking of a gate counts",
+        file: OBSERVE,
+        rule: "if asked == asking =>",
+        broken: "if asked.gate == asking.gate =>",
+        caught_by: &["a_gate_is_passed_by_an_answer_to_its_own_asking", "AnswersAreAnswers"],
+    },
+    Break {
+        what: "An inconclusive answer passes a gate",
+        file: OBSERVE,
+        rule: "=> Fact::GateInconclusive { at, asking, detail },",
+        broken: "=> Fact::GatePassed { at, asking, detail },",
+        caught_by: &["a_gate_is_passed_by_an_answer_to_its_own_asking", "AnswersAreAnswers"],
+    },
+    Break {
+        what: "Another node than the one that was told reports on the migration",
+        file: OBSERVE,
+        rule: "&& self.migration.node.as_ref() == Some(node)",
+        broken: "",
+        caught_by: &[
+            "a_migration_runs_again_by_a_persons_wish_only",
+            "the_migration_is_told_to_a_node_that_can_run_it_and_believed_from_no_other",
+        ],
+    },
+    Break {
+        what: "Silence is proof",
+        file: DEADLINES,
+        rule: "(_, _) => Fact::NodeFailed { at, node, reason },",
+        broken: "(_, NodeState::Ordered { .. }) => Fact::NodeProven { at, node, grade: crate::release::Grade::Digest },\n\
+                 (_, _) => Fact::NodeFailed { at, node, reason },",
+        caught_by: &["silence_proves_nothing", "ProofIsFresh"],
+    },
+    Break {
+        what: "Silence in the last round verifies",
+        file: DEADLINES,
+        rule: "=> Fact::NodeUnverified { at, node, reason },",
+        broken: "=> Fact::NodeVerified { at, node, grade: crate::release::Grade::Digest },",
+        caught_by: &[
+            "silence_proves_nothing",
+            "silence_ends_every_phase_in_bounded_time",
+            "BackIsTrue",
+            "ConvergedIsTrue",
+            "VerdictIsFresh",
+        ],
+    },
+    Break {
+        what: "Silence on the way back is proof that a node is back",
+        file: DEADLINES,
+        rule: "=> Fact::NodeNotRestored { at, node, reason },",
+        broken: "=> Fact::NodeRestored { at, node },",
+        caught_by: &["silence_proves_nothing", "ProofIsFresh"],
+    },
+    Break {
+        what: "A difference is given no time to settle",
+        file: DEADLINES,
+        rule: "self.contradicted(entry).map(|(since, _)| since.after(self.spec.settle));",
+        broken: "self.contradicted(entry).map(|(since, _)| *since);",
+        caught_by: &["nobody_is_blamed_before_its_time_is_up", "NobodyIsHurried"],
+    },
+    Break {
+        what: "Who must outlive the bake in the last round is not given the time for it",
+        file: DEADLINES,
+        rule: "if self.must_still_bake(state) { self.spec.bake } else { Millis(0) };",
+        broken: "if self.must_still_bake(state) { Millis(0) } else { Millis(0) };",
+        caught_by: &["who_bakes_in_the_last_round_has_the_time_of_the_bake_too"],
+    },
+    Break {
+        what: "Deadlines run while no controller listens",
+        file: JUDGE,
+        rule: "self.ears.listening_since.map_or(since, |listening| listening.max(since))",
+        broken: "since",
+        caught_by: &[
+            "a_bake_is_outlived_in_one_life_and_for_good",
+            "nobody_is_blamed_before_its_time_is_up",
+            "BakeIsFresh",
+            "NobodyIsHurried",
+        ],
+    },
+    Break {
+        what: "A finished deployment still listens",
+        file: JUDGE,
+        rule: "            return facts;\n",
+        broken: "",
+        caught_by: &["a_finished_deployment_says_nothing", "FinishedIsSilent"],
+    },
+    Break {
+        what: "An abort with rollback does not turn back",
+        file: JUDGE,
+        rule: "=> Some(Fact::RollbackStarted { at, cause: self.cause.clone()? }),",
+        broken: "=> None,",
+        caught_by: &[
+            "a_gate_without_a_yes_is_passed_by_a_person_only",
+            "only_a_person_aborts_or_supersedes",
+            "BudgetHolds",
+            "NoWayForward",
+        ],
+    },
+    Break {
+        what: "Capacity that is lost does not stop it",
+        file: JUDGE,
+        rule: "self.nodes.capacity(self.spec.floor).must_stop()",
+        broken: "self.nodes.capacity(0).must_stop()",
+        caught_by: &["capacity_that_is_lost_stops_it", "codedeploy_stops_when_healthy_nodes_have_fallen_to_the_floor"],
+    },
+    Break {
+        what: "Asked to stop on failure, it rolls back",
+        file: JUDGE,
+        rule: "OnFailure::Stop => Fact::Stopped { at, cause },",
+        broken: "OnFailure::Stop => Fact::RollbackStarted { at, cause },",
+        caught_by: &["silence_ends_every_phase_in_bounded_time", "FailureTurns"],
+    },
+    Break {
+        what: "A person's pause does not hold",
+        file: JUDGE,
+        rule: "self.paused.is_some() || self.halted.is_some()",
+        broken: "self.halted.is_some()",
+        caught_by: &["nothing_begins_while_a_person_is_waited_for", "PausedBeginsNothing"],
+    },
+    Break {
+        what: "The verdict overlooks unverified nodes",
+        file: VERDICT,
+        rule: ") => return Outcome::Unproven,",
+        broken: ") => {}",
+        caught_by: &[
+            "converged_means_that_every_expected_node_is_proven",
+            "every_exception_has_a_valid_waiver",
+            "BackIsTrue",
+            "ConvergedIsTrue",
+        ],
+    },
+    Break {
+        what: "A waiver that has expired counts",
+        file: VERDICT,
+        rule: "Some(waiver)) if waiver.is_valid(at) =>",
+        broken: "Some(_)) =>",
+        caught_by: &[
+            "every_exception_has_a_valid_waiver",
+            "rolled_back_means_that_every_node_is_proven_back",
+            "WaiversAreNamed",
+        ],
+    },
+    Break {
+        what: "Who was decommissioned is still judged",
+        file: VERDICT,
+        rule: "(NodeState::Decommissioned { .. }, _) => {}",
+        broken: "(NodeState::Decommissioned { .. }, _) => return Outcome::Unproven,",
+        caught_by: &["unproven_names_a_cause_or_a_node", "EndingsAreMeant"],
+    },
+    Break {
+        what: "With nobody left to prove anything it has converged",
+        file: VERDICT,
+        rule: "(0, _, _, _) => Outcome::Unproven,",
+        broken: "(0, Turned::Back, _, _) => Outcome::Unproven,",
+        caught_by: &[
+            "converged_means_that_every_expected_node_is_proven",
+            "every_exception_has_a_valid_waiver",
+            "WaiversAreNamed",
+        ],
+    },
+    Break {
+        what: "The next segment starts before the bake is over",
+        file: FORWARD,
+        rule: "(!self.spec.must_bake() || self.nodes.tally(segment).unbaked == 0)",
+        broken: "(!self.spec.must_bake() || self.nodes.tally(segment).ordered == 0)",
+        caught_by: &["nothing_follows_a_segment_that_may_undo_itself", "BakedBefore"],
+    },
+    Break {
+        what: "There is no limit in flight",
+        file: FORWARD,
+        rule: "idle.chain(serving).take(free).copied().collect()",
+        broken: "idle.chain(serving).take(free.max(size)).copied().collect()",
+        caught_by: &["never_more_than_parallel_are_in_flight", "FewAtOnce"],
+    },
+    Break {
+        what: "There is no floor",
+        file: FORWARD,
+        rule: "tally.pending_serving.iter().take(allowance);",
+        broken: "tally.pending_serving.iter().take(allowance.max(size));",
+        caught_by: &["no_serving_node_is_taken_below_the_floor", "FewAtOnce"],
+    },
+    Break {
+        what: "Broken nodes go last",
+        file: FORWARD,
+        rule: "idle.chain(serving).take(free).copied().collect()",
+        broken: "serving.chain(idle).take(free).copied().collect()",
+        caught_by: &["broken_nodes_go_first"],
+    },
+    Break {
+        what: "The gates after the first are skipped",
+        file: FORWARD,
+        rule: "(state.gates..self.spec.gates.len()).find(concerns)",
+        broken: "(state.gates..self.spec.gates.len().min(1)).find(concerns)",
+        caught_by: &["no_segment_starts_before_all_before_it_are_through"],
+    },
+    Break {
+        what: "The migration is told to a node that has failed or has left",
+        file: FORWARD,
+        rule: "names.filter(|name| self.nodes.get(name).is_some_and(able));",
+        broken: "names.filter(|name| self.nodes.get(name).is_some_and(|state| able(state) || true));",
+        caught_by: &[
+            "a_migration_runs_in_its_place",
+            "the_migration_is_told_to_a_node_that_can_run_it_and_believed_from_no_other",
+        ],
+    },
+    Break {
+        what: "The oldest segment goes back first",
+        file: BACK,
+        rule: ".iter().rposition(waits)",
+        broken: ".iter().position(waits)",
+        caught_by: &["the_newest_segment_goes_back_first", "NewestFirst"],
+    },
+    Break {
+        what: "There is no floor on the way back",
+        file: BACK,
+        rule: "tally.ahead_serving.iter().take(serving)",
+        broken: "tally.ahead_serving.iter().take(serving.max(1_000))",
+        caught_by: &["the_floor_holds_on_the_way_back_too", "codedeploy_broken_nodes_go_first_and_cost_nothing"],
+    },
+];
