@@ -63,6 +63,13 @@ pub(crate) const BREAKS: &[Break] = &[
         caught_by: &["the_last_round_counts_only_its_own_nonces", "ConvergedIsTrue", "VerdictIsFresh"],
     },
     Break {
+        what: "The last round takes the young process of a node that did not bake",
+        file: OBSERVE,
+        rule: "(!self.must_still_bake(state) || self.is_as_old_as_the_bake(*up))",
+        broken: "(!self.must_still_bake(state) || *up >= Millis(0))",
+        caught_by: &["the_last_round_believes_nobody_who_has_not_outlived_the_bake", "VerdictIsFresh"],
+    },
+    Break {
         what: "A young process has baked",
         file: OBSERVE,
         rule: "&& self.is_as_old_as_the_bake(up)",
@@ -212,6 +219,13 @@ pub(crate) const BREAKS: &[Break] = &[
         caught_by: &["silence_ends_every_phase_in_bounded_time", "FailureTurns"],
     },
     Break {
+        what: "After a halt nodes are still ordered",
+        file: FORWARD,
+        rule: "if self.is_held() {",
+        broken: "if self.paused.is_some() {",
+        caught_by: &["nothing_begins_while_a_person_is_waited_for"],
+    },
+    Break {
         what: "A person's pause does not hold",
         file: JUDGE,
         rule: "self.paused.is_some() || self.halted.is_some()",
@@ -295,6 +309,13 @@ pub(crate) const BREAKS: &[Break] = &[
         caught_by: &["no_segment_starts_before_all_before_it_are_through"],
     },
     Break {
+        what: "The pause after a segment is skipped",
+        file: FORWARD,
+        rule: "self.spec.pause_after.contains(&segment) && state.promotion == Promotion::NotYet",
+        broken: "self.spec.pause_after.contains(&segment) && state.promotion == Promotion::Given",
+        caught_by: &["no_segment_starts_before_all_before_it_are_through", "GatesHold"],
+    },
+    Break {
         what: "The migration is told to a node that has failed or has left",
         file: FORWARD,
         rule: "names.filter(|name| self.nodes.get(name).is_some_and(able));",
@@ -310,6 +331,17 @@ pub(crate) const BREAKS: &[Break] = &[
         rule: ".iter().rposition(waits)",
         broken: ".iter().position(waits)",
         caught_by: &["the_newest_segment_goes_back_first", "NewestFirst"],
+    },
+    Break {
+        what: "Who was not ordered goes back",
+        file: BACK,
+        rule: "tally.ahead_idle.iter().chain(tally.ahead_serving.iter().take(serving)).copied().collect()",
+        broken: "tally.ahead_idle.iter().chain(tally.ahead_serving.iter().take(serving)).chain(&tally.pending_serving).copied().collect()",
+        caught_by: &[
+            "only_who_was_ordered_goes_back",
+            "the_floor_holds_on_the_way_back_too",
+            "codedeploy_broken_nodes_go_first_and_cost_nothing",
+        ],
     },
     Break {
         what: "There is no floor on the way back",
