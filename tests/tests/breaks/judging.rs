@@ -350,4 +350,11 @@ pub(crate) const BREAKS: &[Break] = &[
         broken: "tally.ahead_serving.iter().take(serving.max(1_000))",
         caught_by: &["the_floor_holds_on_the_way_back_too", "codedeploy_broken_nodes_go_first_and_cost_nothing"],
     },
+    Break {
+        what: "There is no last round after a rollback",
+        file: BACK,
+        rule: ".then_some(Fact::VerificationStarted { at })",
+        broken: ".then_some(Fact::Finished { at, outcome: crate::Outcome::RolledBack })",
+        caught_by: &["rolled_back_means_that_every_node_is_proven_back", "BackIsTrue"],
+    },
 ];
