@@ -41,6 +41,23 @@ pub(super) fn no_serving_node_is_taken_below_the_floor(moment: &Moment) -> Held 
     ensure(taken == 0 || serving - taken >= floor, || format!("{serving} served, {taken} taken, {floor} must serve"))
 }
 
+/// On the way back the floor holds as long as another node can be waited for.
+pub(super) fn the_floor_holds_on_the_way_back_too(moment: &Moment) -> Held {
+    let Fact::NodesTurnedBack { segment, nodes, .. } = moment.fact else { return Ok(()) };
+    let spec = moment.before.spec();
+    if *segment == spec.segments.len() {
+        return Ok(());
+    }
+    let serving = (0..moment.before.nodes.entries().len()).filter(|index| served(moment, *index)).count();
+    let taken = taken(moment, nodes);
+    let restoring = |state: &NodeState| matches!(state, NodeState::Restoring { .. } | NodeState::Ordered { .. });
+    let under_way = moment.before.nodes().iter().any(|(_, state)| restoring(state)) || taken < nodes.len();
+    let last = !under_way && taken == 1;
+    ensure(taken == 0 || last || serving - taken >= spec.floor, || {
+        format!("{serving} served, {taken} taken, {} must serve", spec.floor)
+    })
+}
+
 pub(super) fn broken_nodes_go_first(moment: &Moment) -> Held {
     let Fact::NodesOrdered { segment, nodes, .. } = moment.fact else { return Ok(()) };
     let left = moment.before.nodes.entries().iter().enumerate().find(|(index, entry)| {

@@ -70,6 +70,7 @@ pub(super) const ON_EVERY_FACT: &[(&str, OfFact)] = &[
     ("nobody_is_blamed_before_its_time_is_up", nobody_is_blamed_before_its_time_is_up),
     ("never_more_than_parallel_are_in_flight", budgets::never_more_than_parallel_are_in_flight),
     ("no_serving_node_is_taken_below_the_floor", budgets::no_serving_node_is_taken_below_the_floor),
+    ("the_floor_holds_on_the_way_back_too", budgets::the_floor_holds_on_the_way_back_too),
     ("broken_nodes_go_first", budgets::broken_nodes_go_first),
     (
         "more_failures_than_allowed_are_passed_by_a_person_only",

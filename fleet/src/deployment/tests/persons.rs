@@ -206,6 +206,23 @@ fn story_an_interrupted_migration_is_run_again_only_when_a_person_says_so() {
     }
 }
 
+/// Only the agent that was told to run it can say how it stands; and one that has failed, or has left, is not told.
+#[test]
+fn the_migration_is_told_to_a_node_that_can_run_it_and_believed_from_no_other() {
+    let tolerant = Spec { max_failures: Budget::Nodes(1), ..migrating(Place::After(0), OnFailure::Rollback) };
+    let mut told = Told::new(Spec { segments: spec(&[3, 1], 0).segments, ..tolerant });
+    assert_eq!(told.fails(1), ["node-failed"]);
+    let (by, reason) = ("dave".to_owned(), "sold".to_owned());
+    told.0.world.leave(&node(2));
+    told.0.tell(Event::Decommissioned { node: node(2), by, reason }, told.1);
+    told.until(is_migrating);
+    let order = told.0.deployment.migration_order().unwrap();
+    assert_eq!(order.node, node(3), "n1 has failed, n2 has left");
+    assert_eq!(told.reports(1, MigrationReport::Succeeded), [""; 0], "n1 was not told");
+    let done = Event::MigrationReported { node: node(3), attempt: 1, report: MigrationReport::Succeeded };
+    assert_eq!(told.0.tell(done, told.1)[0].kind(), "migration-succeeded");
+}
+
 #[test]
 fn story_a_migration_that_nobody_reports_on_is_interrupted_and_not_repeated() {
     let mut told = Told::new(migrating(Place::After(0), OnFailure::Rollback));

@@ -169,6 +169,19 @@ fn an_absent_node_must_outlive_the_bake_too() {
     assert_eq!(deployment.outcome(), Some(Outcome::Unproven));
 }
 
+/// Whoever has to outlive the bake in the last round has the time of the bake for it, besides that of every node.
+#[test]
+fn who_bakes_in_the_last_round_has_the_time_of_the_bake_too() {
+    let (mut witness, mut now) = (begin(spec(&[1], 1), &[(2, Nature::Crashes)]), Timestamp(0));
+    until(&mut witness, &mut now, is_verifying);
+    let Phase::Verifying { since } = witness.deployment.phase() else { panic!() };
+    until(&mut witness, &mut now, Witness::is_over);
+    let unverified = witness.journal.iter().find(|fact| matches!(fact, Fact::NodeUnverified { .. })).unwrap();
+    let Spec { node_deadline, bake, .. } = witness.deployment.spec();
+    assert_eq!(unverified.node(), Some(&node(2)));
+    assert_eq!(unverified.at(), since.after(*node_deadline).after(*bake), "it was there, and never old enough");
+}
+
 #[test]
 fn a_node_that_is_not_confirmed_undoes_it_and_has_failed() {
     let unconfirmed = Spec { confirm: seconds(10), bake: Millis(0), ..spec(&[1, 1], 0) };
@@ -187,6 +200,28 @@ fn a_node_that_is_not_confirmed_undoes_it_and_has_failed() {
     // The controller's confirmation never arrives.
     assert_eq!(look(&mut witness, 11)[0].kind(), "node-failed");
     assert!(witness.deployment.is_turned_back() && witness.deployment.order_for(&node(2)).is_none());
+}
+
+/// What differs on a node that is at work on its order is on its way; everywhere else it is drift.
+#[test]
+fn who_is_at_work_on_an_order_has_not_drifted() {
+    let (mut witness, mut now) = (begin(spec(&[1, 1], 1), &[]), Timestamp(0));
+    let web = witness.deployment.spec().service.clone();
+    let pointed_at = |witness: &Witness| -> Vec<usize> {
+        (1..=3).filter(|n| witness.deployment.is_pointing_at(&node(*n), &web)).collect()
+    };
+    assert_eq!(pointed_at(&witness), [1], "the others wait for their turn");
+    assert!(!witness.deployment.is_pointing_at(&node(1), &"db".parse().unwrap()), "another service");
+    until(&mut witness, &mut now, |witness| matches!(witness.deployment.phase(), Phase::Rolling { segment: 1 }));
+    assert_eq!(pointed_at(&witness), [2]);
+    let mut aborted = begin(spec(&[1, 1], 1), &[]);
+    let command = Command::Abort { mode: AbortMode::RollBack };
+    aborted.tell(Event::Told { by: "bob".into(), command }, Timestamp(0));
+    assert_eq!(pointed_at(&aborted), [1], "it goes back");
+    until(&mut witness, &mut now, is_verifying);
+    assert_eq!(pointed_at(&witness), [3], "it is ordered in the last round");
+    until(&mut witness, &mut now, Witness::is_over);
+    assert_eq!(pointed_at(&witness), [0; 0]);
 }
 
 /// Those outside the segments are ordered in the last round only. If a person ends it then, with everybody to go back,

@@ -76,7 +76,10 @@ pub(super) fn a_migration_runs_in_its_place(moment: &Moment) -> Held {
     if let Some(next) = before.segments().get(last) {
         ensure(next.started_at.is_none(), || format!("segment {last} has started"))?;
     }
-    ensure(before.spec().segments[migration.place.segment()].contains(node), || format!("{node} is elsewhere"))
+    ensure(before.spec().segments[migration.place.segment()].contains(node), || format!("{node} is elsewhere"))?;
+    let state = before.nodes().get(node);
+    let is_there = !matches!(state, None | Some(NodeState::Failed { .. } | NodeState::Decommissioned { .. }));
+    ensure(is_there, || format!("{node} is {state:?}"))
 }
 
 pub(super) fn a_migration_runs_again_by_a_persons_wish_only(moment: &Moment) -> Held {
