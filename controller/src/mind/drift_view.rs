@@ -141,7 +141,7 @@ pub(super) fn finding_view(finding: &Finding, since: Timestamp) -> v1::Finding {
         expected: finding.expected.clone(),
         found: finding.found.clone(),
         since_ms: since.0,
-        severity: finding.key.kind.severity().as_str().into(),
+        severity: finding.key.severity().as_str().into(),
     }
 }
 
