@@ -24,8 +24,10 @@ use crate::fetch::{Chunks, Source, SourceError};
 use crate::node::Node;
 use crate::observe;
 
-/// The longest pause between two attempts: a controller that comes back has its fleet back within it.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The longest pause between two attempts: a controller that comes back has its fleet back within it. Well below the
+/// five seconds of silence that it bears, or every longer outage of a controller would end with alarms about nodes that
+/// were only waiting for their turn to dial.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The pause after a refusal that only a person can lift. Still tried: the person may have.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);

@@ -95,6 +95,9 @@ fn unseen(place: &ServicePlace, cause: &std::io::Error) -> Seen {
         kind: DeviationKind::Unreadable,
         expected: "a look at files and processes".to_owned(),
         found: cause.to_string(),
+        content: None,
+        by: None,
+        changed: None,
     };
     Seen { files: vec![deviation], ..Seen::default() }
 }

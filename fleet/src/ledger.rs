@@ -169,7 +169,7 @@ mod tests {
             kind: Kind::File,
             what: what.into(),
         };
-        Finding { key, expected: "a".into(), found: "b".into() }
+        Finding::new(key, "a", "b")
     }
 
     #[test]

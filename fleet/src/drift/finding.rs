@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{NodeName, ServiceName};
+use crate::{Digest, Millis, NodeName, ServiceName};
 
 /// What differs. The words are those of the drift report and never change their meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -173,6 +173,22 @@ pub struct Finding {
     pub expected: String,
     /// What is, for people.
     pub found: String,
+    /// The digest of the bytes found, of a file that could be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<Digest>,
+    /// Who did it, where the node's kernel told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// How long before it was seen the file was changed, where its inode tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<Millis>,
+}
+
+impl Finding {
+    /// A finding of which nothing is known but what differs.
+    pub fn new(key: FindingKey, expected: impl Into<String>, found: impl Into<String>) -> Self {
+        Self { key, expected: expected.into(), found: found.into(), content: None, by: None, changed: None }
+    }
 }
 
 /// What makes two findings the same.

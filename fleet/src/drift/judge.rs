@@ -183,7 +183,12 @@ impl Scene<'_> {
                 DeviationKind::Extra => Kind::Extra,
                 DeviationKind::Symlink => Kind::Symlink,
             };
-            findings.push(self.finding(kind, &deviation.path, &deviation.expected, deviation.found.clone()));
+            findings.push(Finding {
+                content: deviation.content,
+                by: deviation.by.clone(),
+                changed: deviation.changed,
+                ..self.finding(kind, &deviation.path, &deviation.expected, deviation.found.clone())
+            });
         }
         let compared = self.evidence.compared.as_ref();
         if compared != self.catalogue.descriptor_digest(release) {
@@ -330,16 +335,13 @@ impl Scene<'_> {
     }
 
     fn finding(&self, kind: Kind, what: &str, expected: &str, found: String) -> Finding {
-        Finding {
-            key: FindingKey {
-                node: self.order.node.clone(),
-                service: Some(self.order.service.clone()),
-                kind,
-                what: what.into(),
-            },
-            expected: expected.into(),
-            found,
-        }
+        let key = FindingKey {
+            node: self.order.node.clone(),
+            service: Some(self.order.service.clone()),
+            kind,
+            what: what.into(),
+        };
+        Finding::new(key, expected, found)
     }
 }
 
