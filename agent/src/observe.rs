@@ -34,7 +34,13 @@ pub fn evidence(
     };
     let confirmation = if status.generation == ordered { status.confirmation } else { Confirmation::Given };
     let compared = status.live.as_ref().map(|live| live.digest);
-    ServiceEvidence { compared, confirmation, ..gather(&place.service, ordered, progress, status.health.clone(), seen) }
+    let stranger = status.stranger.clone();
+    ServiceEvidence {
+        compared,
+        confirmation,
+        stranger,
+        ..gather(&place.service, ordered, progress, status.health.clone(), seen)
+    }
 }
 
 /// The evidence for a service that is fenced because the agent cannot read what it knew of it: what is seen, and why.
@@ -77,6 +83,7 @@ fn gather(
         processes: seen.processes,
         health,
         confirmation: Confirmation::Given,
+        stranger: None,
     }
 }
 

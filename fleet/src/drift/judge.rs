@@ -230,6 +230,10 @@ impl Scene<'_> {
                 found,
             ));
         }
+        if let Some(stranger) = &self.evidence.stranger {
+            let expected = format!("only {} listens", self.order.service);
+            findings.push(self.finding(Kind::Port, &stranger.address, &expected, stranger.process.clone()));
+        }
         match &self.evidence.health {
             Health::Healthy => {}
             Health::Unhealthy { reason } => {
