@@ -75,6 +75,9 @@ fn gather(
         files_omitted: seen.files_omitted,
         compared: None,
         processes: seen.processes,
+        hidden: seen.hidden,
+        outside: seen.outside,
+        outside_omitted: seen.outside_omitted,
         health,
         confirmation: Confirmation::Given,
     }
