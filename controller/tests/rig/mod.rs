@@ -202,7 +202,7 @@ impl Controller {
             },
             health: None,
             minimum_grade: Grade::Digest,
-        pins: Vec::new(),
+            pins: Vec::new(),
             manifest: Manifest::new(vec![file]).unwrap(),
         };
         let mut bytes = Vec::new();
