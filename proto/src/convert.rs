@@ -173,6 +173,7 @@ impl From<ServiceEvidence> for v1::ServiceEvidence {
             processes: s.processes.into_iter().map(Into::into).collect(),
             health: Some(health),
             unconfirmed: s.confirmation == Confirmation::Awaited,
+            looked: Some(s.looked.into()),
         }
     }
 }
@@ -203,6 +204,7 @@ impl TryFrom<v1::ServiceEvidence> for ServiceEvidence {
             processes: all("processes", s.processes, TryInto::try_into)?,
             health,
             confirmation: if s.unconfirmed { Confirmation::Awaited } else { Confirmation::Given },
+            looked: s.looked.map(Into::into).unwrap_or_default(),
         })
     }
 }
@@ -369,6 +371,12 @@ mod tests {
             processes: vec![process.clone()],
             health,
             confirmation: Confirmation::Awaited,
+            looked: fleet::looked::Looked {
+                basis: fleet::looked::Depth::Events,
+                swept: Millis(11),
+                hashed: Some(Millis(12)),
+                unwatched: Some("no watches left".into()),
+            },
         };
         let attestation = Attestation {
             node: "n1".parse().unwrap(),

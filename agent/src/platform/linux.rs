@@ -2,9 +2,10 @@
 //! Works as an ordinary user, who sees less: other users' processes show neither executable nor environment.
 //! When to start, stop or look is decided elsewhere.
 
+mod boot_clock;
 mod digests;
+mod ears;
 mod errand;
-mod files;
 mod identity;
 mod lineage;
 mod listeners;
@@ -13,9 +14,15 @@ mod maps;
 mod observer;
 mod proc;
 mod processes;
+mod reading;
 mod start;
 mod stop;
 mod supervisor;
+mod sweep;
+mod tree;
+mod trees;
+mod watch;
 
-pub use observer::LinuxObserver;
+pub use observer::{LinuxObserver, WatchPace};
 pub use supervisor::LinuxSupervisor;
+pub use watch::WatchLimits;

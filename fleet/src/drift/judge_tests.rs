@@ -89,6 +89,7 @@ fn evidence() -> ServiceEvidence {
         generation: Generation(7),
         progress: Progress::Held,
         confirmation: Confirmation::Given,
+        looked: crate::looked::Looked::default(),
         current: Some(NEW.parse().unwrap()),
         files: Vec::new(),
         files_omitted: 0,

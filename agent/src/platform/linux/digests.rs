@@ -60,18 +60,6 @@ impl Print {
         })
     }
 
-    /// The print in the kernel's answer. Its integers differ in width between architectures, hence the casts.
-    #[allow(clippy::unnecessary_cast)]
-    pub(super) fn of_stat(found: &rustix::fs::Stat) -> Self {
-        Self {
-            device: found.st_dev as u64,
-            inode: found.st_ino as u64,
-            size: u64::try_from(found.st_size).unwrap_or(0),
-            modified: (found.st_mtime as i64, found.st_mtime_nsec as i64),
-            changed: (found.st_ctime as i64, found.st_ctime_nsec as i64),
-        }
-    }
-
     fn settled(&self) -> bool {
         use nix::time::{ClockId, clock_gettime};
         clock_gettime(ClockId::CLOCK_REALTIME)
@@ -104,7 +92,7 @@ impl Digests {
             if let Some(digest) = self.remembered(&before) {
                 return Ok(digest);
             }
-            let digest = read(file)?;
+            let digest = read(file, &mut buffer())?;
             let after = Print::of(file)?;
             if before == after {
                 self.remember(after, digest);
@@ -128,14 +116,19 @@ impl Digests {
     }
 }
 
-fn read(file: &File) -> io::Result<Digest> {
+/// What files are read through.
+pub(super) fn buffer() -> Vec<u8> {
+    vec![0; 128 << 10]
+}
+
+/// The digest of an open file as it is, from its start to its end.
+pub(super) fn read(file: &File, buffer: &mut [u8]) -> io::Result<Digest> {
     use std::os::unix::fs::FileExt;
     let mut hash = Sha256::new();
-    let mut buffer = vec![0; 128 << 10];
     let mut at: u64 = 0;
     // By offset, so that a second reading of one descriptor starts at the start. The bound holds for a file that grows.
     while at <= LARGEST_UNPACKED {
-        let length = file.read_at(&mut buffer, at)?;
+        let length = file.read_at(buffer, at)?;
         if length == 0 {
             return Ok(Digest(hash.finalize().into()));
         }
