@@ -254,7 +254,12 @@ async fn speak(
                 if challenged.is_err() {
                     return;
                 }
-                let Some((nonce, depth)) = challenges.send_replace(None) else { continue };
+                let mut newest = None;
+                challenges.send_if_modified(|waiting| {
+                    newest = waiting.take();
+                    false
+                });
+                let Some((nonce, depth)) = newest else { continue };
                 let attestation = node.attest(nonce, depth).await;
                 stated = Some((observe::without_ages(attestation.services.clone()), attestation.migrations.clone()));
                 hinted = None;

@@ -61,6 +61,7 @@ pub fn without_ages(mut services: Vec<ServiceEvidence>) -> Vec<ServiceEvidence> 
     }
     for service in &mut services {
         service.looked = std::mem::take(&mut service.looked).without_ages();
+        service.files.iter_mut().for_each(|file| file.changed = None);
     }
     services
 }
@@ -95,6 +96,9 @@ fn unseen(place: &ServicePlace, cause: &std::io::Error) -> Seen {
         kind: DeviationKind::Unreadable,
         expected: "a look at files and processes".to_owned(),
         found: cause.to_string(),
+        content: None,
+        by: None,
+        changed: None,
     };
     Seen { files: vec![deviation], ..Seen::default() }
 }

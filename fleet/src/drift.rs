@@ -6,7 +6,7 @@ mod finding;
 mod judge;
 mod presence;
 
-pub use finding::{Finding, FindingKey, Kind, Severity};
+pub use finding::{ENDS_SOON, Finding, FindingKey, HAS_ENDED, Kind, Severity};
 pub use judge::{Comparison, Standing, compare};
 pub use presence::{Limits, Sight, presence};
 

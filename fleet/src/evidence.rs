@@ -117,6 +117,15 @@ pub struct FileDeviation {
     pub expected: String,
     /// What was found, for people.
     pub found: String,
+    /// The digest of the bytes found, where a regular file of bearable size lies there: what an acceptance is bound to.
+    #[serde(default)]
+    pub content: Option<Digest>,
+    /// Who changed it, as the kernel tells where it does: `vim (pid 123), root via alice`.
+    #[serde(default)]
+    pub by: Option<String>,
+    /// How long ago the inode was changed when it was looked at. An age, so that no clocks of two machines are compared.
+    #[serde(default)]
+    pub changed: Option<Millis>,
 }
 
 /// The ways in which a file can differ.

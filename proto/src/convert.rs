@@ -220,7 +220,15 @@ impl From<FileDeviation> for v1::FileDeviation {
             DeviationKind::Symlink => v1::DeviationKind::Symlink,
             DeviationKind::Unreadable => v1::DeviationKind::Unreadable,
         };
-        Self { path: d.path, kind: kind.into(), expected: d.expected, found: d.found }
+        Self {
+            path: d.path,
+            kind: kind.into(),
+            expected: d.expected,
+            found: d.found,
+            by: d.by,
+            changed_ms: d.changed.map(|age| age.0),
+            content: d.content.map(Into::into),
+        }
     }
 }
 
@@ -237,7 +245,15 @@ impl TryFrom<v1::FileDeviation> for FileDeviation {
             v1::DeviationKind::Unreadable => DeviationKind::Unreadable,
             v1::DeviationKind::Unspecified => return Err(ConvertError::Missing("kind")),
         };
-        Ok(Self { path: text(d.path), kind, expected: text(d.expected), found: text(d.found) })
+        Ok(Self {
+            path: text(d.path),
+            kind,
+            expected: text(d.expected),
+            found: text(d.found),
+            by: d.by.map(text),
+            changed: d.changed_ms.map(Millis),
+            content: parse_optional("content", d.content.as_ref())?,
+        })
     }
 }
 
@@ -364,7 +380,15 @@ mod tests {
             current: None,
             files: kinds
                 .iter()
-                .map(|&kind| FileDeviation { path: "a".into(), kind, expected: "x".into(), found: "y".into() })
+                .map(|&kind| FileDeviation {
+                    path: "a".into(),
+                    kind,
+                    expected: "x".into(),
+                    found: "y".into(),
+                    content: Some(Digest([4; 32])),
+                    by: Some("vim (pid 123), root via alice".into()),
+                    changed: Some(Millis(6)),
+                })
                 .collect(),
             files_omitted: 2,
             compared: Some(Digest([3; 32])),

@@ -4,6 +4,7 @@
 use fleet::drift::presence;
 use fleet::evidence::Attestation;
 use fleet::ledger::Subject;
+use fleet::looked::Depth;
 use fleet::{Millis, NodeName, Timestamp};
 
 use super::state::{LIMITS, NodeSeen, OpenLink, State};
@@ -23,6 +24,7 @@ impl State {
         seen.agent_version = agent_version;
         seen.last_contact = Some(now);
         seen.nonces.clear();
+        (seen.last_sweep, seen.last_hash) = (None, None);
         self.welcome(&node);
         self.say_desired(&node);
     }
@@ -51,7 +53,7 @@ impl State {
     /// An agent thinks that something changed: it is asked, as a hint proves nothing.
     pub(super) fn hinted(&mut self, node: &NodeName, session: u64, now: Timestamp) {
         if self.heard(node, session, now) {
-            self.challenge(node);
+            self.challenge(node, Depth::Events);
         }
     }
 
@@ -83,6 +85,13 @@ impl State {
         let asked_at = seen.nonces[at].1;
         seen.nonces.drain(..=at);
         seen.last_observation = Some(asked_at);
+        // A node without services has no files to look at.
+        let basis = attestation.services.iter().map(|service| service.looked.basis).min().unwrap_or(Depth::Hash);
+        match basis {
+            Depth::Events => {}
+            Depth::Sweep => seen.last_sweep = Some(asked_at),
+            Depth::Hash => (seen.last_sweep, seen.last_hash) = (Some(asked_at), Some(asked_at)),
+        }
         seen.latest = Some(attestation);
         self.weigh(node, asked_at, now);
     }

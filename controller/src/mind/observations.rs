@@ -49,7 +49,7 @@ impl State {
                 };
                 let entries = self.ledger.observe(
                     Subject::Service(node, &evidence.service),
-                    vec![Finding { key, expected: "no such service".into(), found }],
+                    vec![Finding::new(key, "no such service", found)],
                     now,
                 );
                 self.save_ledger(entries);
@@ -125,8 +125,11 @@ impl State {
             .filter(|(_, journaled)| journaled.deployment.spec().service == *service)
             .map(|(id, _)| id.clone())
             .collect();
+        // Old files may not hide behind a fresh word: a deployment takes what it is told for as old as the last look at
+        // every file that it rests on.
+        let swept_at = self.seen.get(node).and_then(|seen| seen.last_sweep).unwrap_or_default();
         for id in running {
-            let observation = Observation { asked_at, generation, seen: seen.clone() };
+            let observation = Observation { asked_at: asked_at.min(swept_at), generation, seen: seen.clone() };
             self.deployment_event(&id, &Event::Observed { node: node.clone(), observation }, now);
         }
     }
@@ -215,6 +218,6 @@ impl State {
             kind: Kind::Version,
             what: service.to_string(),
         };
-        Some(vec![Finding { key, expected, found }])
+        Some(vec![Finding::new(key, expected, found)])
     }
 }

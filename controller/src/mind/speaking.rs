@@ -1,7 +1,8 @@
 //! What the mind says, once what it rests on is saved: orders, challenges, answers. Until then it is only noted here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use fleet::looked::Depth;
 use fleet::{NodeName, Nonce};
 use fleet_proto::v1;
 
@@ -18,8 +19,8 @@ const NONCES_OUT: usize = 8;
 pub(super) struct Unsaid {
     /// Nodes whose orders changed: they are told everything they shall hold.
     desired: BTreeSet<NodeName>,
-    /// Nodes that are asked for fresh evidence.
-    challenges: BTreeSet<NodeName>,
+    /// Nodes that are asked for fresh evidence, and how deep they shall look.
+    challenges: BTreeMap<NodeName, Depth>,
     /// Tests to run on this host.
     tests: Vec<GateTest>,
     /// Answers to questions.
@@ -30,18 +31,31 @@ impl State {
     /// Tells a node everything it shall hold, and asks what it makes of it.
     pub(super) fn say_desired(&mut self, node: &NodeName) {
         self.unsaid.desired.insert(node.clone());
-        self.challenge(node);
+        self.challenge(node, Depth::Events);
     }
 
-    /// Asks a node for fresh evidence.
-    pub(super) fn challenge(&mut self, node: &NodeName) {
-        self.unsaid.challenges.insert(node.clone());
+    /// Asks a node for fresh evidence, from a look that is at least so deep.
+    pub(super) fn challenge(&mut self, node: &NodeName, depth: Depth) {
+        let asked = self.unsaid.challenges.entry(node.clone()).or_insert(depth);
+        *asked = depth.max(*asked);
     }
 
     /// Asks every connected node for fresh evidence.
-    pub(super) fn ask_everyone(&mut self) {
-        let connected = self.seen.iter().filter(|(_, seen)| seen.link.is_some()).map(|(node, _)| node.clone());
-        self.unsaid.challenges.extend(connected);
+    pub(super) fn ask_everyone(&mut self, depth: Depth) {
+        let connected: Vec<_> =
+            self.seen.iter().filter(|(_, seen)| seen.link.is_some()).map(|(node, _)| node.clone()).collect();
+        for node in connected {
+            self.challenge(&node, depth);
+        }
+    }
+
+    /// How deep a node has to look, whatever was asked: what a deployment proves rests on a look at every file, and what
+    /// is said again needs one that it can rest on.
+    fn depth_for(&self, node: &NodeName) -> Depth {
+        let Some(seen) = self.seen.get(node) else { return Depth::Sweep };
+        let moves = self.running().any(|(_, journaled)| journaled.deployment.nodes().contains(node));
+        let ages = seen.latest.iter().flat_map(|latest| &latest.services).any(|service| service.looked.is_ageing());
+        if moves || ages || seen.last_sweep.is_none() { Depth::Sweep } else { Depth::Events }
     }
 
     /// Answers once everything decided so far is saved.
@@ -64,8 +78,8 @@ impl State {
             let desired = v1::Desired { orders, permit_ms: self.permit.0, migrations };
             self.send(node, v1::to_agent::Message::Desired(desired));
         }
-        for node in &unsaid.challenges {
-            self.send_challenge(node);
+        for (node, depth) in &unsaid.challenges {
+            self.send_challenge(node, *depth);
         }
         for test in unsaid.tests {
             tokio::spawn(test.run());
@@ -81,12 +95,13 @@ impl State {
     }
 
     /// The nonce is drawn now and not when it was decided to ask: freshness counts from here.
-    fn send_challenge(&mut self, node: &NodeName) {
+    fn send_challenge(&mut self, node: &NodeName, depth: Depth) {
         let Ok(bits) = random::bits() else {
             tracing::error!(%node, "the operating system gives no random bits: no challenge is sent");
             return;
         };
         let nonce = Nonce::from_random(bits);
+        let depth = depth.max(self.depth_for(node));
         let Some(seen) = self.seen.get_mut(node) else { return };
         if seen.link.is_none() {
             return;
@@ -95,7 +110,13 @@ impl State {
             seen.nonces.remove(0);
         }
         seen.nonces.push((nonce.clone(), clock::now()));
-        self.send(node, v1::to_agent::Message::Challenge(v1::Challenge { nonce: nonce.into() }));
+        self.send(
+            node,
+            v1::to_agent::Message::Challenge(v1::Challenge {
+                nonce: nonce.into(),
+                depth: v1::Depth::from(depth).into(),
+            }),
+        );
     }
 
     /// A full outbox means an agent that does not read: its link is dropped, and it will dial again.

@@ -8,6 +8,7 @@ use fleet::deployment::{Deployment, Fact};
 use fleet::drift::{Catalogue, Comparison, Limits, Sight};
 use fleet::evidence::{Attestation, ServiceEvidence};
 use fleet::ledger::{Ledger, LedgerEntry};
+use fleet::looked::Depth;
 use fleet::{DeploymentId, Generation, Millis, NodeName, Nonce, Order, PlanId, ReleaseId, ServiceName, Timestamp};
 use fleet_certs::{AllowList, Sessions, TokenRecord};
 use fleet_proto::v1;
@@ -72,6 +73,11 @@ pub(super) struct NodeSeen {
     pub(super) agent_version: String,
     pub(super) last_contact: Option<Timestamp>,
     pub(super) last_observation: Option<Timestamp>,
+    /// The same of the last one that rests on a look at every file, in this stream. What came after it rests on being
+    /// told of every change since.
+    pub(super) last_sweep: Option<Timestamp>,
+    /// The same of the last one for which every file was read.
+    pub(super) last_hash: Option<Timestamp>,
     /// Nonces that are out, by when they were drawn; oldest first.
     pub(super) nonces: Vec<(Nonce, Timestamp)>,
     pub(super) latest: Option<Attestation>,
@@ -81,6 +87,17 @@ pub(super) struct NodeSeen {
     /// Since when a service is not settled at its order.
     pub(super) unsettled_since: BTreeMap<ServiceName, Timestamp>,
     pub(super) watched_since: Timestamp,
+}
+
+impl NodeSeen {
+    /// When the last statement was asked for that rests on a look so deep, or on being told of every change since one.
+    pub(super) fn answered(&self, depth: Depth) -> Option<Timestamp> {
+        match depth {
+            Depth::Events => self.last_observation,
+            Depth::Sweep => self.last_sweep,
+            Depth::Hash => self.last_hash,
+        }
+    }
 }
 
 /// An agent's open stream.

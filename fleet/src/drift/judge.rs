@@ -183,7 +183,12 @@ impl Scene<'_> {
                 DeviationKind::Extra => Kind::Extra,
                 DeviationKind::Symlink => Kind::Symlink,
             };
-            findings.push(self.finding(kind, &deviation.path, &deviation.expected, deviation.found.clone()));
+            findings.push(Finding {
+                content: deviation.content,
+                by: deviation.by.clone(),
+                changed: deviation.changed,
+                ..self.finding(kind, &deviation.path, &deviation.expected, deviation.found.clone())
+            });
         }
         let compared = self.evidence.compared.as_ref();
         if compared != self.catalogue.descriptor_digest(release) {
@@ -194,6 +199,9 @@ impl Scene<'_> {
                 "compared with the manifest of the release",
                 found.into(),
             ));
+        }
+        if let Some(found) = self.evidence.looked.too_old() {
+            findings.push(self.finding(Kind::Stale, "files", "looked at lately", found));
         }
         if self.evidence.files_omitted > 0 {
             findings.push(self.finding(
@@ -326,16 +334,13 @@ impl Scene<'_> {
     }
 
     fn finding(&self, kind: Kind, what: &str, expected: &str, found: String) -> Finding {
-        Finding {
-            key: FindingKey {
-                node: self.order.node.clone(),
-                service: Some(self.order.service.clone()),
-                kind,
-                what: what.into(),
-            },
-            expected: expected.into(),
-            found,
-        }
+        let key = FindingKey {
+            node: self.order.node.clone(),
+            service: Some(self.order.service.clone()),
+            kind,
+            what: what.into(),
+        };
+        Finding::new(key, expected, found)
     }
 }
 

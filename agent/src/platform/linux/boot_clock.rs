@@ -6,10 +6,15 @@ use nix::time::{ClockId, clock_gettime};
 
 /// Since boot, suspended time included: it never goes back.
 pub(super) fn now() -> Millis {
-    let Ok(since_boot) = clock_gettime(ClockId::CLOCK_BOOTTIME) else { return Millis(0) };
+    Millis(nanos() / 1_000_000)
+}
+
+/// The same, finer.
+pub(super) fn nanos() -> u64 {
+    let Ok(since_boot) = clock_gettime(ClockId::CLOCK_BOOTTIME) else { return 0 };
     let seconds = u64::try_from(since_boot.tv_sec()).unwrap_or(0);
     let nanos = u64::try_from(since_boot.tv_nsec()).unwrap_or(0);
-    Millis(seconds.saturating_mul(1_000).saturating_add(nanos / 1_000_000))
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
 }
 
 /// How long ago something was.

@@ -60,6 +60,18 @@ impl Print {
         })
     }
 
+    /// The print in the kernel's answer. Its integers differ in width between architectures, hence the casts.
+    #[allow(clippy::unnecessary_cast)]
+    pub(super) fn of_stat(found: &rustix::fs::Stat) -> Self {
+        Self {
+            device: found.st_dev as u64,
+            inode: found.st_ino as u64,
+            size: u64::try_from(found.st_size).unwrap_or(0),
+            modified: (found.st_mtime as i64, found.st_mtime_nsec as i64),
+            changed: (found.st_ctime as i64, found.st_ctime_nsec as i64),
+        }
+    }
+
     fn settled(&self) -> bool {
         use nix::time::{ClockId, clock_gettime};
         clock_gettime(ClockId::CLOCK_REALTIME)

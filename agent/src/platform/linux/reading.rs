@@ -28,7 +28,7 @@ const SETTLED_AFTER_NANOS: i64 = 2_000_000_000;
 pub(super) const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// Never waits for the other end of a FIFO.
-const FILE: OFlags =
+pub(super) const FILE: OFlags =
     OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NOCTTY);
 
 /// A leaf to read.

@@ -3,18 +3,24 @@
 //! deviation means is judged elsewhere.
 
 use std::collections::BTreeMap;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use fleet::Digest;
 use fleet::evidence::DeviationKind;
 use rustix::fs::{AtFlags, Dir, FileType, Stat, fstat, openat, readlinkat, statat};
 use rustix::io::Errno;
 
-use super::reading::{self, Content, DIRECTORY, Job};
-use super::tree::{self, Found, Print, Tree, Trust, Wanted};
+use super::digests::{self, Digests};
+use super::reading::{self, Content, DIRECTORY, FILE, Job};
+use super::tree::{self, Found, Print, Trace, Tree, Trust, Wanted};
 use super::watch::Marks;
 use crate::platform::MOST_DEVIATIONS;
+
+/// What is not of the release is read up to here, to tell one change from the next: a log that somebody left in the
+/// release's directory may be of any size, and a look must end.
+const LARGEST_FOUND: u64 = 64 << 20;
 
 /// What is read again although it looks as it did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +42,7 @@ pub(super) enum Marked {
 pub(super) type Entered<'a> = &'a mut dyn FnMut(u32, BorrowedFd<'_>);
 
 /// Looks at everything; `told` is whether changes since the last look would have been told.
-pub(super) fn sweep(tree: &mut Tree, root: &Path, reread: Reread, told: bool, entered: Entered<'_>) {
+pub(super) fn sweep(tree: &mut Tree, root: &Path, digests: &Digests, reread: Reread, told: bool, entered: Entered<'_>) {
     tree.found = Found::default();
     let top = match reading::open_release(root, &tree.release) {
         Ok(top) => top,
@@ -55,17 +61,17 @@ pub(super) fn sweep(tree: &mut Tree, root: &Path, reread: Reread, told: bool, en
             return;
         }
     };
-    let mut walk = Walk { tree, owner: nix::unistd::geteuid().as_raw(), told, reread, unread: Vec::new() };
+    let mut walk = Walk { tree, digests, owner: nix::unistd::geteuid().as_raw(), told, reread, unread: Vec::new() };
     walk.folders(top.as_fd(), entered);
     walk.read(top.as_fd());
 }
 
 /// Looks at the marked places only.
-pub(super) fn look_at(tree: &mut Tree, root: &Path, marks: &Marks) -> Marked {
+pub(super) fn look_at(tree: &mut Tree, root: &Path, digests: &Digests, marks: &Marks) -> Marked {
     let Ok(top) = reading::open_release(root, &tree.release) else { return Marked::Upheaval };
     // What is marked was touched after it was read, and may have been within the same tick.
-    let mut walk =
-        Walk { tree, owner: nix::unistd::geteuid().as_raw(), told: false, reread: Reread::Nothing, unread: Vec::new() };
+    let owner = nix::unistd::geteuid().as_raw();
+    let mut walk = Walk { tree, digests, owner, told: false, reread: Reread::Nothing, unread: Vec::new() };
     for (folder, names) in &marks.names {
         let Some(known) = walk.tree.folders.get(*folder as usize) else { continue };
         let Ok(open) = reading::open_folder(top.as_fd(), &known.path) else { return Marked::Upheaval };
@@ -91,6 +97,7 @@ pub(super) fn is_in_place(tree: &Tree, root: &Path) -> bool {
 
 struct Walk<'a> {
     tree: &'a mut Tree,
+    digests: &'a Digests,
     owner: u32,
     told: bool,
     reread: Reread,
@@ -179,7 +186,11 @@ impl Walk<'_> {
     fn extra(&mut self, folder: u32, directory: BorrowedFd<'_>, name: &CStr) {
         let path = self.raw_path(folder, name);
         match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(found) => self.tree.found.note(&path, DeviationKind::Extra, "nothing", tree::kind(&found)),
+            Ok(found) => {
+                let content = self.strange_content(directory, name, &found);
+                let (expected, now) = ("nothing".to_owned(), tree::kind(&found).to_owned());
+                self.note_of(&path, DeviationKind::Extra, expected, now, &found, content);
+            }
             // It went away between list and look.
             Err(Errno::NOENT) => {}
             Err(refused) => self.tree.found.note(&path, DeviationKind::Unreadable, "", refused.to_string()),
@@ -214,7 +225,10 @@ impl Walk<'_> {
             }
         };
         if FileType::from_raw_mode(found.st_mode) != FileType::Directory {
-            self.tree.found.note(path.as_bytes(), DeviationKind::File, "a directory", tree::kind(&found));
+            let name = CString::new(tree::name(&path)).unwrap_or_default();
+            let content = self.strange_content(above, &name, &found);
+            let (expected, now) = ("a directory".to_owned(), tree::kind(&found).to_owned());
+            self.note_of(path.as_bytes(), DeviationKind::File, expected, now, &found, content);
             self.tree.note_missing_below(inner);
             return None;
         }
@@ -285,13 +299,12 @@ impl Walk<'_> {
                 let now = u64::try_from(found.st_size).unwrap_or(0);
                 if now != size {
                     self.tree.leaves[leaf as usize].trust = Trust::Nothing;
-                    let path = self.tree.path(folder, leaf);
-                    self.tree.found.note(
-                        path.as_bytes(),
-                        DeviationKind::File,
-                        format!("{size} bytes, {}", digest.short()),
-                        format!("{now} bytes"),
-                    );
+                    let (path, name) = self.names_of(folder, leaf);
+                    let content = self.strange_content(directory, &name, &found);
+                    let short = content.map_or_else(|| "not read".to_owned(), |digest| digest.short());
+                    let (expected, now) =
+                        (format!("{size} bytes, {}", digest.short()), format!("{now} bytes, {short}"));
+                    self.note_of(path.as_bytes(), DeviationKind::File, expected, now, &found, content);
                 } else if self.reread == Reread::Everything {
                     self.unread.push(Job { folder, leaf });
                 } else if !covered {
@@ -309,24 +322,57 @@ impl Walk<'_> {
                     self.owner_of(self.tree.path(folder, leaf).as_bytes(), &found);
                 }
                 if !covered || self.reread == Reread::Everything {
-                    self.link(folder, leaf, target, directory, Print::of(&found));
+                    self.link(folder, leaf, target, directory, &found);
                 }
             }
             Wanted::Link(target) => {
                 let expected = format!("a link to {}", self.tree.target(target));
-                self.other_kind(folder, leaf, expected, &found);
+                self.other_kind(folder, leaf, directory, expected, &found);
             }
-            Wanted::File { .. } => self.other_kind(folder, leaf, "a regular file".to_owned(), &found),
+            Wanted::File { .. } => self.other_kind(folder, leaf, directory, "a regular file".to_owned(), &found),
         }
     }
 
-    fn other_kind(&mut self, folder: u32, leaf: u32, expected: String, found: &Stat) {
+    fn other_kind(&mut self, folder: u32, leaf: u32, directory: BorrowedFd<'_>, expected: String, found: &Stat) {
         self.tree.leaves[leaf as usize].trust = Trust::Nothing;
-        let path = self.tree.path(folder, leaf);
-        self.tree.found.note(path.as_bytes(), DeviationKind::File, expected, tree::kind(found));
+        let (path, name) = self.names_of(folder, leaf);
+        let content = self.strange_content(directory, &name, found);
+        self.note_of(path.as_bytes(), DeviationKind::File, expected, tree::kind(found).to_owned(), found, content);
     }
 
-    fn link(&mut self, folder: u32, leaf: u32, target: u32, directory: BorrowedFd<'_>, print: Print) {
+    /// The path of a leaf, and its name for the kernel.
+    fn names_of(&self, folder: u32, leaf: u32) -> (String, CString) {
+        (self.tree.path(folder, leaf), CString::new(self.tree.name(leaf)).unwrap_or_default())
+    }
+
+    /// The digest of what was found in the place of something else, or of nothing: None of what is no regular file,
+    /// cannot be read, or is so large that the proof of the others would wait for it.
+    fn strange_content(&self, directory: BorrowedFd<'_>, name: &CStr, found: &Stat) -> Option<Digest> {
+        let bearable = FileType::from_raw_mode(found.st_mode) == FileType::RegularFile
+            && u64::try_from(found.st_size).is_ok_and(|size| size <= LARGEST_FOUND);
+        if !bearable {
+            return None;
+        }
+        self.digests.remembered(&digests::Print::of_stat(found)).or_else(|| {
+            let file = openat(directory, name, FILE, rustix::fs::Mode::empty()).ok()?;
+            self.digests.of(&std::fs::File::from(file)).ok()
+        })
+    }
+
+    fn note_of(
+        &mut self,
+        path: &[u8],
+        kind: DeviationKind,
+        expected: String,
+        now: String,
+        found: &Stat,
+        content: Option<Digest>,
+    ) {
+        self.tree.found.note_traced(path, kind, expected, now, Trace::of(found, content));
+    }
+
+    fn link(&mut self, folder: u32, leaf: u32, target: u32, directory: BorrowedFd<'_>, found: &Stat) {
+        let print = Print::of(found);
         let wanted = self.tree.target(target);
         let deviation = match readlinkat(directory, self.tree.name(leaf), Vec::new()) {
             Ok(now) if now.to_bytes() == wanted.as_bytes() => None,
@@ -341,7 +387,7 @@ impl Walk<'_> {
         };
         if let Some((kind, now)) = deviation {
             let (path, wanted) = (self.tree.path(folder, leaf), self.tree.target(target).to_owned());
-            self.tree.found.note(path.as_bytes(), kind, wanted, now);
+            self.note_of(path.as_bytes(), kind, wanted, now, found, None);
         }
     }
 
@@ -362,14 +408,15 @@ impl Walk<'_> {
     fn owner_of(&mut self, path: &[u8], found: &Stat) {
         if found.st_uid != self.owner {
             let (expected, now) = (format!("uid {}", self.owner), format!("uid {}", found.st_uid));
-            self.tree.found.note(path, DeviationKind::Owner, expected, now);
+            self.note_of(path, DeviationKind::Owner, expected, now, found, None);
         }
     }
 
     fn mode_of(&mut self, path: &[u8], mode: u16, found: &Stat) {
         let now = found.st_mode & 0o7777;
         if now != u32::from(mode) {
-            self.tree.found.note(path, DeviationKind::Mode, format!("{mode:04o}"), format!("{now:04o}"));
+            let (expected, now) = (format!("{mode:04o}"), format!("{now:04o}"));
+            self.note_of(path, DeviationKind::Mode, expected, now, found, None);
         }
     }
 }
@@ -388,7 +435,9 @@ pub(super) fn learn(tree: &mut Tree, job: Job, content: Content) {
             if tree.wrong.len() < MOST_DEVIATIONS {
                 tree.wrong.insert(job.leaf, (trust, digest));
             }
-            tree.found.note(path.as_bytes(), DeviationKind::File, expected.to_string(), digest.to_string());
+            let trace = Trace { content: Some(digest), changed: trust.print().map(|print| print.changed()) };
+            let (expected, now) = (expected.to_string(), digest.to_string());
+            tree.found.note_traced(path.as_bytes(), DeviationKind::File, expected, now, trace);
         }
         Content::Refused(why) => {
             tree.leaves[job.leaf as usize].trust = Trust::Nothing;

@@ -11,6 +11,7 @@ use fleet::manifest::{EntryKind, Manifest};
 use fleet::{Digest, Millis, ReleaseId};
 use rustix::fs::{FileType, Stat};
 
+use super::boot_clock;
 use crate::platform::MOST_DEVIATIONS;
 
 /// What looks like this may be taken for what it was when it was read.
@@ -99,7 +100,7 @@ pub(super) struct Tree {
     /// When the last look at everything began, since boot.
     pub(super) swept: Option<Millis>,
     /// How long it took.
-    pub(super) sweep_took: Millis,
+    pub(super) sweep_took_nanos: u64,
     /// When the last reading of everything began, since boot.
     pub(super) hashed: Option<Millis>,
 }
@@ -123,6 +124,14 @@ impl Print {
 }
 
 impl Trust {
+    /// What was read looked like this.
+    pub(super) fn print(self) -> Option<Print> {
+        match self {
+            Self::Nothing => None,
+            Self::Fresh(print) | Self::Settled(print) => Some(print),
+        }
+    }
+
     /// Whether what looks like `now` need not be read. `told` is whether a change since the reading would have been told.
     pub(super) fn covers(self, now: Print, told: bool) -> bool {
         match self {
@@ -205,7 +214,7 @@ impl Tree {
             wrong: BTreeMap::new(),
             watched: Watched::No { why: "it has not been looked at yet".to_owned(), again: Millis(0) },
             swept: None,
-            sweep_took: Millis(0),
+            sweep_took_nanos: 0,
             hashed: None,
         }
     }
@@ -305,14 +314,36 @@ impl Tree {
 /// What differs, by path.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    by_path: BTreeMap<Vec<u8>, Vec<FileDeviation>>,
+    by_path: BTreeMap<Vec<u8>, Vec<Noted>>,
     listed: usize,
     /// Beyond [`MOST_DEVIATIONS`]: then it is not known which paths they are of.
     pub(super) omitted: u64,
 }
 
+#[derive(Debug)]
+struct Noted {
+    deviation: FileDeviation,
+    /// The change time of what was found.
+    changed: Option<i64>,
+}
+
+/// What an inode tells of a deviation beside the deviation.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Trace {
+    /// The digest of its bytes.
+    pub(super) content: Option<Digest>,
+    /// Its change time, in nanoseconds of the wall clock.
+    pub(super) changed: Option<i64>,
+}
+
+impl Trace {
+    pub(super) fn of(found: &Stat, content: Option<Digest>) -> Self {
+        Self { content, changed: Some(Print::of(found).changed) }
+    }
+}
+
 impl Found {
-    /// Notes one deviation. A path that is not text is shown as well as it can be.
+    /// Notes one deviation of which no inode tells more.
     pub(super) fn note(
         &mut self,
         path: &[u8],
@@ -320,14 +351,27 @@ impl Found {
         expected: impl Into<String>,
         found: impl Into<String>,
     ) {
+        self.note_traced(path, kind, expected.into(), found.into(), Trace::default());
+    }
+
+    /// Notes one deviation. A path that is not text is shown as well as it can be.
+    pub(super) fn note_traced(
+        &mut self,
+        path: &[u8],
+        kind: DeviationKind,
+        expected: String,
+        found: String,
+        trace: Trace,
+    ) {
         if self.listed >= MOST_DEVIATIONS {
             self.omitted += 1;
             return;
         }
         self.listed += 1;
         let shown = if path.is_empty() { ".".into() } else { String::from_utf8_lossy(path).into_owned() };
-        let deviation = FileDeviation { path: shown, kind, expected: expected.into(), found: found.into() };
-        self.by_path.entry(path.to_vec()).or_default().push(deviation);
+        let deviation =
+            FileDeviation { path: shown, kind, expected, found, content: trace.content, by: None, changed: None };
+        self.by_path.entry(path.to_vec()).or_default().push(Noted { deviation, changed: trace.changed });
     }
 
     /// Forgets what was noted of a path.
@@ -335,9 +379,12 @@ impl Found {
         self.listed -= self.by_path.remove(path).map_or(0, |gone| gone.len());
     }
 
-    /// Everything noted, by path and kind.
+    /// Everything noted, by path and kind, with the ages that it has now.
     pub(super) fn list(&self) -> Vec<FileDeviation> {
-        let mut listed: Vec<FileDeviation> = self.by_path.values().flatten().cloned().collect();
+        let now = boot_clock::wall_nanos();
+        let age = |changed: i64| Millis(u64::try_from(now.saturating_sub(changed) / 1_000_000).unwrap_or(0));
+        let aged = |noted: &Noted| FileDeviation { changed: noted.changed.map(age), ..noted.deviation.clone() };
+        let mut listed: Vec<FileDeviation> = self.by_path.values().flatten().map(aged).collect();
         listed.sort_by(|a, b| (&a.path, a.kind).cmp(&(&b.path, b.kind)));
         listed
     }

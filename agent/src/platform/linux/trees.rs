@@ -14,15 +14,13 @@ use fleet::manifest::Manifest;
 use fleet::{Millis, ReleaseId};
 use rustix::fs::{Mode, OFlags, open, openat};
 
+use super::digests::Digests;
 use super::reading::DIRECTORY;
 use super::sweep::{self, Marked, Reread};
 use super::tree::{Tree, Watched};
 use super::watch::{Spot, TreeNumber, Unwatchable, Upheaval, Watches};
 use super::{WatchPace, boot_clock};
 
-/// A sweep between two that somebody asked for takes this part of a core at most: 26 ms for 20,000 files are then due
-/// every 130 s. What a sweep finds and events do not tell is rare; a quiet node must cost nearly nothing.
-const SWEEPS_SHARE: u64 = 5_000;
 /// However large a release is, it is swept this often. The controller believes no statement that is older than twice that.
 pub const LONGEST_BETWEEN_SWEEPS: Millis = Millis::from_secs(5 * 60);
 /// Between two tries to watch what could not be watched.
@@ -63,7 +61,13 @@ impl Trees {
     }
 
     /// Looks at what a service holds.
-    pub(super) fn look(&self, root: &Path, held: Option<(&ReleaseId, &Manifest)>, depth: Depth) -> FilesSeen {
+    pub(super) fn look(
+        &self,
+        root: &Path,
+        held: Option<(&ReleaseId, &Manifest)>,
+        digests: &Digests,
+        depth: Depth,
+    ) -> FilesSeen {
         let Some((release, manifest)) = held else {
             self.forget(root);
             return FilesSeen::default();
@@ -80,7 +84,7 @@ impl Trees {
                 HeldTree { number, root: root.to_owned(), tree: Tree::new(release, manifest) }
             }
         };
-        let basis = self.look_at(&mut held, depth);
+        let basis = self.look_at(&mut held, digests, depth);
         let tree = &held.tree;
         let seen = FilesSeen {
             listed: tree.found.list(),
@@ -118,7 +122,7 @@ impl Trees {
     }
 
     /// Looks as deep as asked or as needed, and says how deep that was.
-    fn look_at(&self, held: &mut HeldTree, depth: Depth) -> Depth {
+    fn look_at(&self, held: &mut HeldTree, digests: &Digests, depth: Depth) -> Depth {
         let marks = match &self.watches {
             Ok(watches) => {
                 watches.listen();
@@ -133,7 +137,7 @@ impl Trees {
         let mut doubtful = moved || marks.upheaval.is_some();
         if depth == Depth::Events && is_watched && !doubtful && held.tree.found.omitted == 0 && !self.is_due(held, now)
         {
-            if marks.is_empty() || sweep::look_at(&mut held.tree, &held.root, &marks) == Marked::Looked {
+            if marks.is_empty() || sweep::look_at(&mut held.tree, &held.root, digests, &marks) == Marked::Looked {
                 return Depth::Events;
             }
             doubtful = true;
@@ -147,13 +151,14 @@ impl Trees {
         let watch = match &held.tree.watched {
             Watched::Yes if moved => Watch::Anew,
             Watched::Yes => Watch::On,
-            Watched::No { again, .. } if now >= *again => Watch::Anew,
+            Watched::No { again, .. } if moved || now >= *again => Watch::Anew,
             Watched::No { .. } => Watch::Not,
         };
         let reread = if is_new || depth == Depth::Hash { Reread::Everything } else { Reread::Nothing };
-        self.sweep(held, reread, watch, is_watched && !moved);
+        let began = boot_clock::nanos();
+        self.sweep(held, digests, reread, watch, is_watched && !moved);
         held.tree.swept = Some(now);
-        held.tree.sweep_took = boot_clock::since(now);
+        held.tree.sweep_took_nanos = boot_clock::nanos().saturating_sub(began);
         match reread {
             Reread::Everything => {
                 held.tree.hashed = Some(now);
@@ -165,18 +170,20 @@ impl Trees {
 
     /// Whether everything is to be looked at although nothing was told.
     fn is_due(&self, held: &HeldTree, now: Millis) -> bool {
-        let pause = Millis(held.tree.sweep_took.0.saturating_mul(SWEEPS_SHARE)).max(self.pace.sweep_every);
-        let pause = pause.min(LONGEST_BETWEEN_SWEEPS);
+        let rest = Millis(held.tree.sweep_took_nanos.saturating_mul(self.pace.sweep_rest) / 1_000_000);
+        let pause = rest.max(self.pace.sweep_every).min(self.pace.sweep_every.max(LONGEST_BETWEEN_SWEEPS));
         held.tree.swept.is_none_or(|swept| now.0.saturating_sub(swept.0) >= pause.0)
     }
 
-    fn sweep(&self, held: &mut HeldTree, reread: Reread, watch: Watch, told: bool) {
+    fn sweep(&self, held: &mut HeldTree, digests: &Digests, reread: Reread, watch: Watch, told: bool) {
         let watches = match (&self.watches, watch) {
             (Ok(watches), Watch::Anew | Watch::On) => watches,
-            (Ok(_), Watch::Not) => return sweep::sweep(&mut held.tree, &held.root, reread, false, &mut |_, _| {}),
+            (Ok(_), Watch::Not) => {
+                return sweep::sweep(&mut held.tree, &held.root, digests, reread, false, &mut |_, _| {});
+            }
             (Err(why), _) => {
                 held.tree.watched = Watched::No { why: why.clone(), again: Millis(u64::MAX) };
-                return sweep::sweep(&mut held.tree, &held.root, reread, false, &mut |_, _| {});
+                return sweep::sweep(&mut held.tree, &held.root, digests, reread, false, &mut |_, _| {});
             }
         };
         let mut refused = None;
@@ -192,13 +199,15 @@ impl Trees {
                 refused = watches.add(number, Spot::Folder(folder), directory).err();
             }
         };
-        sweep::sweep(&mut held.tree, &held.root, reread, told, &mut add);
+        sweep::sweep(&mut held.tree, &held.root, digests, reread, told, &mut add);
         held.tree.watched = match refused {
             None => Watched::Yes,
             Some(refused) => {
                 watches.end(number);
                 let why = refused.to_string();
-                tracing::warn!(root = %held.root.display(), "files are not watched but swept at every look: {why}");
+                if !matches!(&held.tree.watched, Watched::No { why: before, .. } if *before == why) {
+                    tracing::warn!(root = %held.root.display(), "files are not watched but swept at every look: {why}");
+                }
                 Watched::No { why, again: Millis(boot_clock::now().0.saturating_add(TRY_AGAIN.0)) }
             }
         };
