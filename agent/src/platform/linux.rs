@@ -15,6 +15,7 @@ mod observer;
 mod proc;
 mod processes;
 mod reading;
+mod rehash;
 mod start;
 mod stop;
 mod supervisor;

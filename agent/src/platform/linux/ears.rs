@@ -18,24 +18,17 @@ const TOGETHER: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(super) struct Ears {
     _stop: OwnedFd,
-    noticed: watch::Receiver<u64>,
 }
 
 impl Ears {
     /// # Errors
     /// No pipe or no thread is to be had.
-    pub(super) fn open(watches: Arc<Watches>) -> std::io::Result<Self> {
+    pub(super) fn open(watches: Arc<Watches>, notice: watch::Sender<u64>) -> std::io::Result<Self> {
         let (stopped, stop) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-        let (notice, noticed) = watch::channel(0);
         std::thread::Builder::new().name("ears".to_owned()).stack_size(256 << 10).spawn(move || {
             hear(&watches, &stopped, &notice);
         })?;
-        Ok(Self { _stop: stop, noticed })
-    }
-
-    /// Counts up whenever something was told.
-    pub(super) fn noticed(&self) -> watch::Receiver<u64> {
-        self.noticed.clone()
+        Ok(Self { _stop: stop })
     }
 }
 

@@ -12,6 +12,7 @@ use super::digests::Digests;
 use super::ears::Ears;
 use super::proc;
 use super::processes::Watch;
+use super::rehash::Rehash;
 use super::trees::Trees;
 use super::watch::{WatchLimits, Watches};
 use crate::platform::{Look, Observer, Scope, Seen};
@@ -46,7 +47,9 @@ pub struct LinuxObserver {
     watch: Watch,
     digests: Digests,
     trees: Arc<Trees>,
-    ears: Option<Ears>,
+    noticed: watch::Receiver<u64>,
+    _ears: Option<Ears>,
+    _rehash: Rehash,
 }
 
 impl LinuxObserver {
@@ -64,7 +67,10 @@ impl LinuxObserver {
     /// As [`Self::new`].
     pub fn with(scope: Scope, services_root: PathBuf, pace: WatchPace, limits: WatchLimits) -> io::Result<Self> {
         let services_root = std::fs::canonicalize(&services_root).unwrap_or(services_root);
-        let opened = Watches::new(limits).map(Arc::new).and_then(|watches| Ok((Ears::open(watches.clone())?, watches)));
+        let (notice, noticed) = watch::channel(0);
+        let opened = Watches::new(limits)
+            .map(Arc::new)
+            .and_then(|watches| Ok((Ears::open(watches.clone(), notice.clone())?, watches)));
         let (ears, watches) = match opened {
             Ok((ears, watches)) => (Some(ears), Ok(watches)),
             Err(cause) => {
@@ -72,11 +78,14 @@ impl LinuxObserver {
                 (None, Err(format!("the kernel does not let this agent watch files: {cause}")))
             }
         };
+        let trees = Arc::new(Trees::new(watches, pace));
         Ok(Self {
+            _rehash: Rehash::begin(trees.clone(), notice)?,
             watch: Watch { scope, services_root, boot_id: proc::boot_id()? },
             digests: Digests::default(),
-            trees: Arc::new(Trees::new(watches, pace)),
-            ears,
+            trees,
+            noticed,
+            _ears: ears,
         })
     }
 }
@@ -99,7 +108,7 @@ impl Observer for LinuxObserver {
     }
 
     fn noticed(&self) -> Option<watch::Receiver<u64>> {
-        self.ears.as_ref().map(Ears::noticed)
+        Some(self.noticed.clone())
     }
 
     fn boot_id(&self) -> String {

@@ -12,6 +12,7 @@ use fleet::manifest::LARGEST_UNPACKED;
 use fleet::{Digest, ReleaseId};
 use rustix::fs::{FileType, Mode, OFlags, fstat, open, openat};
 
+use super::digests::Rest;
 use super::tree::{Print, Tree, Trust};
 use super::{boot_clock, digests};
 
@@ -113,13 +114,14 @@ impl<'a> Reader<'a> {
 
     /// Reads one leaf to its end, as it is then.
     pub(super) fn read(&mut self, job: Job) -> Content {
-        match self.open(job).and_then(|file| content(&file, &mut self.buffer)) {
+        match self.open(job).and_then(|file| content(&file, &mut self.buffer, &mut || Ok(()))) {
             Ok((digest, trust)) => Content::Read(digest, trust),
             Err(cause) => Content::Refused(cause.to_string()),
         }
     }
 
-    fn open(&mut self, job: Job) -> io::Result<File> {
+    /// Opens one leaf.
+    pub(super) fn open(&mut self, job: Job) -> io::Result<File> {
         if self.folder.as_ref().is_none_or(|(open, _)| *open != job.folder) {
             let path = &self.tree.folders[job.folder as usize].path;
             self.folder = Some((job.folder, open_folder(self.top, path)?));
@@ -131,7 +133,7 @@ impl<'a> Reader<'a> {
 }
 
 /// The digest of an open regular file that stayed the same while it was read, and how far its looks can be trusted.
-pub(super) fn content(file: &File, buffer: &mut [u8]) -> io::Result<(Digest, Trust)> {
+pub(super) fn content(file: &File, buffer: &mut [u8], rest: Rest<'_>) -> io::Result<(Digest, Trust)> {
     let found = fstat(file.as_fd())?;
     if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
         return Err(io::Error::other("not a regular file"));
@@ -142,7 +144,7 @@ pub(super) fn content(file: &File, buffer: &mut [u8]) -> io::Result<(Digest, Tru
     let mut before = Print::of(&found);
     for _ in 0..MOST_READINGS {
         let settled = is_settled(before);
-        let digest = digests::read(file, buffer)?;
+        let digest = digests::read(file, buffer, rest)?;
         let after = Print::of(&fstat(file.as_fd())?);
         if before == after {
             return Ok((digest, if settled { Trust::Settled(after) } else { Trust::Fresh(after) }));

@@ -289,6 +289,7 @@ impl Walk<'_> {
         // Something mounted over one file has numbers of its own, which may by chance be the same.
         let same_device = here == Some(tree::identity(&found).0);
         let covered = same_device && trust.covers(Print::of(&found), self.told);
+        self.tree.odd |= self.told && trust.print().is_some_and(|print| print != Print::of(&found));
         match wanted {
             Wanted::File { size, digest } if seen == FileType::RegularFile => {
                 if found.st_uid != self.owner || u32::from(mode) != found.st_mode & 0o7777 {

@@ -97,6 +97,8 @@ pub(super) struct Tree {
     /// Leaves with other content than they should have, so that they are not read at every look.
     pub(super) wrong: BTreeMap<u32, (Trust, Digest)>,
     pub(super) watched: Watched,
+    /// Whether something changed that should have been told and was not: then everything is read again soon.
+    pub(super) odd: bool,
     /// When the last look at everything began, since boot.
     pub(super) swept: Option<Millis>,
     /// How long it took.
@@ -213,6 +215,7 @@ impl Tree {
             found: Found::default(),
             wrong: BTreeMap::new(),
             watched: Watched::No { why: "it has not been looked at yet".to_owned(), again: Millis(0) },
+            odd: false,
             swept: None,
             sweep_took_nanos: 0,
             hashed: None,
@@ -282,14 +285,13 @@ impl Tree {
         self.found.note(self.path(folder, leaf).as_bytes(), DeviationKind::Missing, expected, "nothing");
     }
 
-    /// Doubts what lies at a name that was told to have changed: it may have been within the tick in which it was read.
+    /// Doubts what lies at a name that was told to have changed: it may have been within the tick in which it was read,
+    /// and if it looks otherwise now, that is nothing odd.
     pub(super) fn doubt_name(&mut self, folder: u32, name: &CStr) {
         if folder as usize >= self.folders.len() {
             return;
         }
-        if let Some(leaf) = name.to_str().ok().and_then(|name| self.leaf_named(folder, name))
-            && matches!(self.leaves[leaf as usize].trust, Trust::Fresh(_))
-        {
+        if let Some(leaf) = name.to_str().ok().and_then(|name| self.leaf_named(folder, name)) {
             self.leaves[leaf as usize].trust = Trust::Nothing;
             self.wrong.remove(&leaf);
         }

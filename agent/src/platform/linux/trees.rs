@@ -15,7 +15,7 @@ use fleet::{Millis, ReleaseId};
 use rustix::fs::{Mode, OFlags, open, openat};
 
 use super::digests::Digests;
-use super::reading::DIRECTORY;
+use super::reading::{DIRECTORY, Job};
 use super::sweep::{self, Marked, Reread};
 use super::tree::{Tree, Watched};
 use super::watch::{Spot, TreeNumber, Unwatchable, Upheaval, Watches};
@@ -103,6 +103,18 @@ impl Trees {
         seen
     }
 
+    /// How often is looked and read.
+    pub(super) fn pace(&self) -> WatchPace {
+        self.pace
+    }
+
+    /// Has the next look look at a leaf, as if it had been told of.
+    pub(super) fn mark(&self, held: &HeldTree, job: Job) {
+        if let Ok(watches) = &self.watches {
+            watches.mark(held.number, job.folder, held.tree.name(job.leaf));
+        }
+    }
+
     /// The releases that are held now.
     pub(super) fn slots(&self) -> Vec<Slot> {
         lock(&self.slots).values().cloned().collect()
@@ -145,6 +157,8 @@ impl Trees {
         if doubtful {
             held.tree.doubt();
         }
+        // Where events were lost, looks alone are not enough any more.
+        held.tree.odd |= marks.upheaval == Some(Upheaval::Overflow);
         for (folder, name) in marks.names.iter().flat_map(|(folder, names)| names.iter().map(|name| (*folder, name))) {
             held.tree.doubt_name(folder, name);
         }

@@ -213,6 +213,14 @@ impl Watches {
         }
     }
 
+    /// Marks a name as if it had been told of.
+    pub(super) fn mark(&self, tree: TreeNumber, folder: u32, name: &str) {
+        let Ok(name) = CString::new(name) else { return };
+        if let Some(known) = self.state().trees.get_mut(&tree) {
+            known.marks.add(folder, &name, self.limits.marks);
+        }
+    }
+
     /// What was told of a tree since the last time.
     pub(super) fn take(&self, tree: TreeNumber) -> Marks {
         self.state().trees.get_mut(&tree).map(|known| std::mem::take(&mut known.marks)).unwrap_or_default()
