@@ -36,7 +36,13 @@ pub fn evidence(
     };
     let confirmation = if status.generation == ordered { status.confirmation } else { Confirmation::Given };
     let compared = status.live.as_ref().map(|live| live.digest);
-    ServiceEvidence { compared, confirmation, ..gather(&place.service, ordered, progress, status.health.clone(), seen) }
+    let stranger = status.stranger.clone();
+    ServiceEvidence {
+        compared,
+        confirmation,
+        stranger,
+        ..gather(&place.service, ordered, progress, status.health.clone(), seen)
+    }
 }
 
 /// The evidence for a service that is fenced because the agent cannot read what it knew of it: what is seen, and why.
@@ -82,9 +88,13 @@ fn gather(
         files_omitted: seen.files_omitted,
         compared: None,
         processes: seen.processes,
+        hidden: seen.hidden,
+        outside: seen.outside,
+        outside_omitted: seen.outside_omitted,
         health,
         confirmation: Confirmation::Given,
         looked: seen.looked,
+        stranger: None,
     }
 }
 

@@ -3,10 +3,12 @@
 //! When to start, stop or look is decided elsewhere.
 
 mod boot_clock;
+mod descriptors;
 mod digests;
 mod ears;
 mod errand;
 mod identity;
+mod interpreter;
 mod lineage;
 mod listeners;
 pub mod machine;
@@ -22,6 +24,7 @@ mod supervisor;
 mod sweep;
 mod tree;
 mod trees;
+mod view;
 mod watch;
 
 pub use observer::{LinuxObserver, WatchPace};

@@ -11,9 +11,10 @@ use tokio::sync::watch;
 use super::digests::Digests;
 use super::ears::Ears;
 use super::proc;
-use super::processes::Watch;
+use super::processes::{Found, Watch};
 use super::rehash::Rehash;
 use super::trees::Trees;
+use super::view::Home;
 use super::watch::{WatchLimits, Watches};
 use crate::platform::{Look, Observer, Scope, Seen};
 
@@ -78,10 +79,11 @@ impl LinuxObserver {
                 (None, Err(format!("the kernel does not let this agent watch files: {cause}")))
             }
         };
+        let home = Home::new(&services_root);
         let trees = Arc::new(Trees::new(watches, pace));
         Ok(Self {
             _rehash: Rehash::begin(trees.clone(), notice)?,
-            watch: Watch { scope, services_root, boot_id: proc::boot_id()? },
+            watch: Watch { scope, services_root, boot_id: proc::boot_id()?, home },
             digests: Digests::default(),
             trees,
             noticed,
@@ -97,11 +99,14 @@ impl Observer for LinuxObserver {
 
     fn look_to(&self, depth: Depth, look: &Look<'_>) -> io::Result<Seen> {
         let files = self.trees.look(&look.place.root, look.held, &self.digests, depth);
-        let processes = self.watch.processes(look, &self.digests)?;
+        let Found { processes, hidden, outside, outside_omitted } = self.watch.processes(look, &self.digests)?;
         Ok(Seen {
             files: files.listed,
             files_omitted: files.omitted,
             processes,
+            hidden,
+            outside,
+            outside_omitted,
             current: look.place.live(),
             looked: files.looked,
         })

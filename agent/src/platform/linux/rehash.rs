@@ -99,7 +99,8 @@ impl SlowReader<'_> {
                 let mut used = cpu_nanos();
                 let mut rest = || {
                     let now = cpu_nanos();
-                    let pause = now.saturating_sub(used).saturating_mul(100 / u64::from(percent.max(1)) - 1);
+                    let share = u64::from(percent.clamp(1, 100));
+                    let pause = now.saturating_sub(used).saturating_mul(100 - share) / share;
                     used = now;
                     going = wait(stopped, Duration::from_nanos(pause));
                     if going == Going::Stopped { Err(std::io::Error::other("the agent stops")) } else { Ok(()) }

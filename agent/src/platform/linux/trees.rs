@@ -20,9 +20,8 @@ use super::sweep::{self, Marked, Reread};
 use super::tree::{Tree, Watched};
 use super::watch::{Spot, TreeNumber, Unwatchable, Upheaval, Watches};
 use super::{WatchPace, boot_clock};
+use crate::config::LONGEST_BETWEEN_SWEEPS;
 
-/// However large a release is, it is swept this often. The controller believes no statement that is older than twice that.
-pub const LONGEST_BETWEEN_SWEEPS: Millis = Millis::from_secs(5 * 60);
 /// Between two tries to watch what could not be watched.
 const TRY_AGAIN: Millis = Millis::from_secs(60);
 
