@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::deployment::MigrationReport;
-use crate::{DeploymentId, Digest, Generation, Millis, NodeName, Nonce, ReleaseId, ServiceName};
+use crate::{DeploymentId, Digest, Generation, Millis, NodeName, Nonce, ReleaseId, ServiceName, Timestamp};
 
 /// An agent's statement, under its identity and the round's nonce, of what its node runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,13 @@ pub struct Attestation {
     /// What is known of migrations that this node was told to run, the newest of each service.
     #[serde(default)]
     pub migrations: Vec<MigrationEvidence>,
+    /// How long the node's machine has been up, suspended time included: a recorded statement is not older than the
+    /// one before it.
+    #[serde(default)]
+    pub up: Option<Millis>,
+    /// What the node's clock said. Nothing is decided by it.
+    #[serde(default)]
+    pub clock: Option<Timestamp>,
 }
 
 /// How a migration stands that a node was told to run.
@@ -84,6 +91,19 @@ pub struct ServiceEvidence {
     pub outside_omitted: u32,
     /// What the last probe said.
     pub health: Health,
+    /// Who else listens where the service was asked, if somebody does.
+    #[serde(default)]
+    pub stranger: Option<Stranger>,
+}
+
+/// A process that listens where the service should, and is none of the service's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stranger {
+    /// Where it listens.
+    pub address: String,
+    /// The process, for people.
+    pub process: String,
 }
 
 /// How far an agent is with the newest order it has saved.
@@ -124,6 +144,15 @@ pub struct FileDeviation {
     pub expected: String,
     /// What was found, for people.
     pub found: String,
+    /// The digest of the bytes found, where a regular file of bearable size lies there: what an acceptance is bound to.
+    #[serde(default)]
+    pub content: Option<Digest>,
+    /// Who changed it, as the kernel tells where it does: `vim (pid 123), root via alice`.
+    #[serde(default)]
+    pub by: Option<String>,
+    /// How long ago the inode was changed when it was looked at. An age, so that no clocks of two machines are compared.
+    #[serde(default)]
+    pub changed: Option<Millis>,
 }
 
 /// The ways in which a file can differ.

@@ -183,7 +183,12 @@ impl Scene<'_> {
                 DeviationKind::Extra => Kind::Extra,
                 DeviationKind::Symlink => Kind::Symlink,
             };
-            findings.push(self.finding(kind, &deviation.path, &deviation.expected, deviation.found.clone()));
+            findings.push(Finding {
+                content: deviation.content,
+                by: deviation.by.clone(),
+                changed: deviation.changed,
+                ..self.finding(kind, &deviation.path, &deviation.expected, deviation.found.clone())
+            });
         }
         let compared = self.evidence.compared.as_ref();
         if compared != self.catalogue.descriptor_digest(release) {
@@ -225,6 +230,10 @@ impl Scene<'_> {
                 &format!("at least grade {}", descriptor.minimum_grade),
                 found,
             ));
+        }
+        if let Some(stranger) = &self.evidence.stranger {
+            let expected = format!("only {} listens", self.order.service);
+            findings.push(self.finding(Kind::Port, &stranger.address, &expected, stranger.process.clone()));
         }
         match &self.evidence.health {
             Health::Healthy => {}
@@ -375,16 +384,13 @@ impl Scene<'_> {
     }
 
     fn finding(&self, kind: Kind, what: &str, expected: &str, found: String) -> Finding {
-        Finding {
-            key: FindingKey {
-                node: self.order.node.clone(),
-                service: Some(self.order.service.clone()),
-                kind,
-                what: what.into(),
-            },
-            expected: expected.into(),
-            found,
-        }
+        let key = FindingKey {
+            node: self.order.node.clone(),
+            service: Some(self.order.service.clone()),
+            kind,
+            what: what.into(),
+        };
+        Finding::new(key, expected, found)
     }
 }
 

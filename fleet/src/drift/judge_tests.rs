@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::*;
+use crate::evidence::Stranger;
 use crate::manifest::{Entry, EntryKind, Manifest};
 use crate::release::{DESCRIPTOR_FORMAT, Run};
 use crate::{Digest, Millis};
@@ -102,6 +103,7 @@ fn evidence() -> ServiceEvidence {
         outside: Vec::new(),
         outside_omitted: 0,
         health: Health::Healthy,
+        stranger: None,
     }
 }
 
@@ -231,6 +233,15 @@ fn health_current_and_files_count() {
         [Kind::File],
         "nor is another manifest"
     );
+}
+
+#[test]
+fn a_stranger_on_the_port_is_named() {
+    let stranger = Some(Stranger { address: "127.0.0.1:80".into(), process: "pid 9 nc".into() });
+    let seen = ServiceEvidence { stranger, ..evidence() };
+    assert_eq!(kinds(&seen), [Kind::Port]);
+    let finding = compare(&hold_new(), Some(&seen), &catalogue()).findings.remove(0);
+    assert_eq!((finding.key.what.as_str(), finding.found.as_str()), ("127.0.0.1:80", "pid 9 nc"));
 }
 
 #[test]
