@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use fleet_certs::{AllowList, Authority, Identity, Limits, Role, ServerTls, Sessions, accept_loop};
+use fleet_certs::{AllowList, Authority, Identity, Limits, Role, Sealer, ServerTls, Sessions, accept_loop};
 use fleet_proto::v1;
 use tokio::net::TcpListener;
 use tonic::transport::Server;
@@ -46,6 +46,9 @@ pub async fn serve_on(listener: TcpListener, config: &Config, stop: impl Future<
     let own = layout.own().load().context("the controller's own identity cannot be read")?;
     let listen = listener.local_addr().context("the listener has no address")?;
 
+    let sealer = Sealer::load_or_create(&authority, &layout.statement_key(), clock::system_now())
+        .context("the controller's key for statements cannot be used")?;
+
     let store = match config.store {
         Backend::Sled => open_sled(&layout.store(), OpenMode::Existing),
         Backend::Redb => open_redb(&layout.store(), OpenMode::Existing),
@@ -74,7 +77,8 @@ pub async fn serve_on(listener: TcpListener, config: &Config, stop: impl Future<
     let sessions = Sessions::new(allowed.clone());
     let artifacts = Artifacts::open(&config.data_dir)?;
     let fleet_name = config.data_dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let state = State::restore(fleet_name, loaded, &artifacts, config, allowed, sessions.clone(), clock::now())?;
+    let state =
+        State::restore(fleet_name, loaded, &artifacts, config, allowed, sessions.clone(), sealer, clock::now())?;
     let (mind, mut thinking) = Mind::start(state, store, config.observe_every);
 
     let authority = Arc::new(authority);
@@ -82,9 +86,8 @@ pub async fn serve_on(listener: TcpListener, config: &Config, stop: impl Future<
     let incoming = accept_loop(listener, tls, Limits::default(), sessions);
     let link = v1::link_server::LinkServer::new(LinkService::new(mind.clone(), artifacts.clone()))
         .max_decoding_message_size(LARGEST_MESSAGE);
-    let operator =
-        v1::operator_server::OperatorServer::new(OperatorService::new(mind.clone(), artifacts, authority.clone()))
-            .max_decoding_message_size(LARGEST_MESSAGE);
+    let operator = OperatorService::new(mind.clone(), artifacts, authority.clone());
+    let operator = v1::operator_server::OperatorServer::new(operator).max_decoding_message_size(LARGEST_MESSAGE);
     let enrolment = v1::enrolment_server::EnrolmentServer::new(EnrolmentService::new(mind, authority))
         .max_decoding_message_size(64 << 10);
     let server = Server::builder()

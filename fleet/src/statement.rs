@@ -175,6 +175,14 @@ pub enum NodeState {
         /// When that was drawn: the evidence is no older.
         nonce_drawn_at: Moment,
     },
+    /// It proved it in the last round of the deployment, which is in its journal. The controller was started anew since,
+    /// and knows no more.
+    OnRecord {
+        /// On what the proof rested.
+        grade: Grade,
+        /// When it counted.
+        at: Moment,
+    },
     /// It shall hold nothing, and proved that nothing of the service runs.
     ProvenEmpty {
         /// What it was asked with.
@@ -288,25 +296,26 @@ impl Predicate {
         let (mut proven, mut unproven, mut waived) = (false, false, BTreeSet::new());
         for entry in &self.nodes {
             match entry.state {
-                NodeState::Proven { .. } | NodeState::ProvenEmpty { .. } => proven = true,
+                NodeState::Proven { .. } | NodeState::ProvenEmpty { .. } | NodeState::OnRecord { .. } => proven = true,
                 NodeState::Unproven { .. } => unproven = true,
                 NodeState::Waived { .. } => drop(waived.insert(&entry.node)),
                 NodeState::Unordered {} | NodeState::Decommissioned { .. } => {}
             }
         }
         let found = self.findings.iter().any(|found| !waived.contains(&found.node));
-        let failed = match &self.occasion {
-            Occasion::Verification { .. } => !waived.is_empty(),
+        let (failed, excused) = match &self.occasion {
+            Occasion::Verification { .. } => (!waived.is_empty(), false),
             Occasion::Deployment { outcome, .. } => match outcome {
-                Outcome::Converged | Outcome::ConvergedWithWaivers => false,
-                Outcome::RolledBack | Outcome::Unproven | Outcome::Aborted | Outcome::Superseded => true,
+                Outcome::Converged => (!waived.is_empty(), false),
+                Outcome::ConvergedWithWaivers => (false, true),
+                Outcome::RolledBack | Outcome::Unproven | Outcome::Aborted | Outcome::Superseded => (true, false),
             },
         };
-        match (found || unproven || failed, proven, waived.is_empty()) {
+        match (found || unproven || failed, proven, excused) {
             (true, _, _) => Verdict::Differs,
             (false, false, _) => Verdict::Unknown,
-            (false, true, false) => Verdict::ProvenWithWaivers,
-            (false, true, true) => Verdict::Proven,
+            (false, true, true) => Verdict::ProvenWithWaivers,
+            (false, true, false) => Verdict::Proven,
         }
     }
 

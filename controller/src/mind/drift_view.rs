@@ -158,7 +158,7 @@ fn unproven_finding(order: &Order, observed: bool, standing: Option<&Standing>) 
 
 /// What is known of a node that has no proof in this round: no more than that. `standing` is what this round's answer
 /// showed; there is none when the order was given after the answer.
-fn known_of(ordered: Generation, observed: bool, standing: Option<&Standing>) -> String {
+pub(super) fn known_of(ordered: Generation, observed: bool, standing: Option<&Standing>) -> String {
     let Some(standing) = standing.filter(|_| observed) else {
         let answer = if observed { "answered before it was ordered" } else { "no answer in this round" };
         return answer.into();

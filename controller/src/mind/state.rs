@@ -9,7 +9,7 @@ use fleet::drift::{Catalogue, Comparison, Limits, Sight};
 use fleet::evidence::{Attestation, ServiceEvidence};
 use fleet::ledger::{Ledger, LedgerEntry};
 use fleet::{DeploymentId, Generation, Millis, NodeName, Nonce, Order, PlanId, ReleaseId, ServiceName, Timestamp};
-use fleet_certs::{AllowList, Sessions, TokenRecord};
+use fleet_certs::{AllowList, Sealer, Sessions, TokenRecord};
 use fleet_proto::v1;
 use tokio::sync::{mpsc, oneshot};
 
@@ -18,7 +18,7 @@ use super::ask::Reply;
 use super::speaking::Unsaid;
 use crate::artifacts::{ArtifactError, Artifacts};
 use crate::config::Config;
-use crate::records::{Change, Loaded, Lock, NodeRecord, OperatorRecord, Queued, ReleaseRecord};
+use crate::records::{Change, Loaded, Lock, NodeRecord, OperatorRecord, Queued, ReleaseRecord, StatementRecord};
 
 /// How long silence is borne: an agent that is killed and restarted is back within seconds; and a finding must be
 /// named within ten seconds of its cause.
@@ -48,6 +48,9 @@ pub struct State {
     pub(super) runs_tests: bool,
     /// What keeps the test of a gate running, by the deployment that asks.
     pub(super) asks: BTreeMap<DeploymentId, oneshot::Sender<()>>,
+    /// What is known of the statements that are kept, by number.
+    pub(super) statements: BTreeMap<u64, StatementRecord>,
+    pub(super) sealer: Sealer,
     pub(super) ledger: Ledger,
     pub(super) ledger_lines: u64,
     pub(super) seen: BTreeMap<NodeName, NodeSeen>,
@@ -116,6 +119,7 @@ impl State {
     ///
     /// # Errors
     /// When the bundle of a known release, or the journal of a deployment, is not whole.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of what a mind is made of, and none has a default")]
     pub fn restore(
         fleet: String,
         loaded: Loaded,
@@ -123,6 +127,7 @@ impl State {
         config: &Config,
         allowed: AllowList,
         sessions: Sessions,
+        sealer: Sealer,
         now: Timestamp,
     ) -> Result<Self, RestoreError> {
         let (permit, runs_tests) = (config.permit, config.run_tests);
@@ -167,6 +172,8 @@ impl State {
             plans: loaded.plans,
             locks: loaded.locks,
             runs_tests,
+            statements: loaded.statements,
+            sealer,
             ledger,
             ledger_lines: loaded.ledger_lines,
             seen: BTreeMap::new(),

@@ -40,6 +40,10 @@ fn unproven() -> NodeState {
     NodeState::Unproven { why: "no answer in this round".into() }
 }
 
+fn on_record() -> NodeState {
+    NodeState::OnRecord { grade: Grade::Context, at: at(-400) }
+}
+
 fn waived() -> NodeState {
     NodeState::Waived { why: "silent for 10s".into() }
 }
@@ -108,6 +112,7 @@ fn sample() -> Statement {
         entry("n3", waived()),
         Entry { service: None, generation: None, expected: None, ..entry("n4", NodeState::Unordered {}) },
         entry("n6", unproven()),
+        entry("n7", on_record()),
     ];
     Statement::new(predicate(deployment(Outcome::ConvergedWithWaivers), nodes, vec![found("n3")]))
 }
@@ -133,6 +138,9 @@ fn a_verdict_is_never_better_than_what_is_stated() {
         (verification(), vec![entry("n4", NodeState::Unordered {})], vec![], Verdict::Unknown),
         (deployment(Converged), all(), vec![], Verdict::Proven),
         (deployment(Converged), but(unproven()), vec![], Verdict::Differs),
+        (deployment(Converged), but(waived()), vec![], Verdict::Differs),
+        (deployment(Converged), but(on_record()), vec![], Verdict::Proven),
+        (deployment(ConvergedWithWaivers), all(), vec![], Verdict::ProvenWithWaivers),
         (deployment(ConvergedWithWaivers), but(waived()), vec![], Verdict::ProvenWithWaivers),
         (deployment(ConvergedWithWaivers), but(waived()), vec![found("n3")], Verdict::ProvenWithWaivers),
         (deployment(ConvergedWithWaivers), but(waived()), vec![found("n1")], Verdict::Differs),
@@ -189,7 +197,7 @@ fn one_spelling_only_and_no_contradictions() {
         (r#""sequence":2"#, r#""sequence":1"#),
         (r#""verdict":"differs""#, r#""verdict":"proven""#),
         (r#""node":"n6""#, r#""node":"n5""#),
-        (r#""node":"n1""#, r#""node":"n7""#),
+        (r#""node":"n1""#, r#""node":"n9""#),
         ("shop@2.3.1", "shop@2.3.2"),
         (r#""is":"unproven""#, r#""is":"waived""#),
     ] {
@@ -214,6 +222,7 @@ fn states() -> impl Strategy<Value = NodeState> {
         text.prop_map(|why| NodeState::Waived { why }),
         text.prop_map(|why| NodeState::Decommissioned { why }),
         Just(NodeState::Unordered {}),
+        Just(on_record()),
     ]
 }
 
@@ -255,8 +264,8 @@ proptest! {
             prop_assert_eq!(predicate.verdict, Verdict::Differs);
         }
         if predicate.verdict == Verdict::Proven {
-            let proven = |e: &Entry| matches!(e.state, NodeState::Proven { .. } | NodeState::ProvenEmpty { .. });
-            prop_assert!(predicate.nodes.iter().any(proven));
+            let unproven = |e: &Entry| matches!(e.state, NodeState::Waived { .. } | NodeState::Unordered {} | NodeState::Decommissioned { .. });
+            prop_assert!(!predicate.nodes.iter().all(unproven));
         }
     }
 
