@@ -229,6 +229,10 @@ pub struct Found {
     pub severity: Severity,
     /// Since when it is known.
     pub since: Moment,
+    /// Who did it, where the node's kernel told.
+    pub by: Option<String>,
+    /// When the file was changed, where its inode tells.
+    pub changed_at: Option<Moment>,
 }
 
 /// An exception for one node.

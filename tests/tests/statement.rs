@@ -56,7 +56,8 @@ fn one_changed_byte_fails_and_the_chain_outlives_a_killed_controller() {
     // Nobody is there any more: what was said can still be checked.
     fleet.kill_controller();
     let ca = ca.to_string_lossy();
-    let check = |path: &Path| offline(&fleet.folder(), &["verify", "--statement", &path.to_string_lossy(), "--ca", &ca]);
+    let check =
+        |path: &Path| offline(&fleet.folder(), &["verify", "--statement", &path.to_string_lossy(), "--ca", &ca]);
     for path in [&first, &second] {
         check(path).expect(0).says("3 of 3 proven").says("1.1.0").says("n3");
     }

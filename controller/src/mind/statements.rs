@@ -3,16 +3,17 @@
 //! it is signed `certs`'.
 
 use fleet::deployment::{Deployment, Fact, NodeState as Walked, Source};
-use fleet::drift::{Comparison, Severity, Standing};
+use fleet::drift::{Comparison, FindingKey, Kind, Severity, Standing};
 use fleet::statement::{
     Approval, Entry, Found, Moment, NodeState, Occasion, PAYLOAD_TYPE, Predicate, Release, Statement, Verdict, Waived,
 };
 use fleet::{DeploymentId, Digest, Hold, NodeName, Order, ServiceName, Timestamp};
+use fleet_certs::Sealer;
 use fleet_proto::v1;
 use sha2::Digest as _;
 
 use super::ask::{Refusal, find_by_prefix};
-use super::drift_view::known_of;
+use super::drift_view::{finding_view, known_of};
 use super::state::{LIMITS, State};
 use crate::records::{self, Change, StatementRecord};
 use crate::store::Store;
@@ -23,6 +24,11 @@ const MOST_KEPT: usize = 1_000;
 const MOST_BYTES: u64 = 64 << 20;
 
 impl State {
+    /// From now on statements are made, with this key.
+    pub fn sign_with(&mut self, sealer: Sealer) {
+        self.sealer = Some(sealer);
+    }
+
     /// The answer to `verify`: the proofs since a round began, what is missing, and the signed statement of both.
     pub(super) fn verified(&mut self, actor: &str, service: &str, since: Timestamp, now: Timestamp) -> v1::VerifyReply {
         let proofs = self.proofs(service, since, now);
@@ -76,22 +82,17 @@ impl State {
             .iter()
             .map(|(name, walked)| self.walked_entry(deployment, name, walked, since, now))
             .collect();
-        let open = self.ledger.open().filter(|open| {
-            let key = &open.finding.key;
-            key.service.as_ref() == Some(&spec.service) && deployment.nodes().contains(&key.node)
-        });
-        let findings = open
-            .map(|open| Found {
-                node: open.finding.key.node.clone(),
-                service: open.finding.key.service.clone(),
-                kind: open.finding.key.kind,
-                what: open.finding.key.what.clone(),
-                expected: open.finding.expected.clone(),
-                found: open.finding.found.clone(),
-                severity: open.finding.key.kind.severity(),
-                since: Moment::from(open.since),
-            })
-            .collect();
+        // Presence is said by the nodes' states; whether an agent lies is not.
+        let concerns = |key: &FindingKey| match &key.service {
+            Some(service) => *service == spec.service,
+            None => key.kind == Kind::Agent,
+        };
+        let open = self
+            .ledger
+            .open()
+            .filter(|open| concerns(&open.finding.key) && deployment.nodes().contains(&open.finding.key.node));
+        let findings: Result<Vec<Found>, String> =
+            open.map(|open| found(&finding_view(&open.finding, open.since))).collect();
         let waivers = waivers(id, deployment, now).collect();
         let occasion = Occasion::Deployment {
             id: id.clone(),
@@ -106,7 +107,8 @@ impl State {
             approvals: facts.iter().filter_map(|fact| approval(deployment, fact)).collect(),
         };
         let record = (records::Occasion::Deployment, id.to_string(), spec.actor.clone());
-        if let Err(why) = self.seal(record, occasion, nodes, findings, waivers, now) {
+        let sealed = findings.and_then(|findings| self.seal(record, occasion, nodes, findings, waivers, now));
+        if let Err(why) = sealed {
             tracing::error!(deployment = %id, why, "no statement was made of this deployment");
         }
     }
@@ -137,7 +139,8 @@ impl State {
             waivers,
         });
         let payload = statement.to_payload().map_err(|e| format!("the statement cannot be written: {e}"))?;
-        let envelope = self.sealer.seal(PAYLOAD_TYPE, &payload).map_err(|e| format!("it cannot be signed: {e}"))?;
+        let sealer = self.sealer.as_ref().ok_or("this controller has no key for statements")?;
+        let envelope = sealer.seal(PAYLOAD_TYPE, &payload).map_err(|e| format!("it cannot be signed: {e}"))?;
         let stated = statement.predicate();
         let pieces = records::pieces(&envelope);
         let record = StatementRecord {
@@ -371,5 +374,7 @@ fn found(shown: &v1::Finding) -> Result<Found, String> {
         found: shown.found.clone(),
         severity: if shown.severity == Severity::Warning.as_str() { Severity::Warning } else { Severity::Critical },
         since: Moment::from(Timestamp(shown.since_ms)),
+        by: Some(shown.by.clone()).filter(|by| !by.is_empty()),
+        changed_at: shown.changed_at_ms.map(|at| Moment::from(Timestamp(at))),
     })
 }

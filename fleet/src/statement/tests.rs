@@ -58,6 +58,8 @@ fn found(node: &str) -> Found {
         found: "silent \"since\" noon\n".into(),
         severity: Severity::Critical,
         since: at(-10_000),
+        by: Some("uid 0".into()),
+        changed_at: None,
     }
 }
 

@@ -119,6 +119,8 @@ fn finding(found: &fleet::statement::Found) -> v1::Finding {
         found: found.found.clone(),
         since_ms: found.since.timestamp().0,
         severity: found.severity.as_str().into(),
+        by: found.by.clone().unwrap_or_default(),
+        changed_at_ms: found.changed_at.map(|at| at.timestamp().0),
     }
 }
 
