@@ -4,7 +4,7 @@
 //! What to decide is `fleet`'s; how values are kept is [`crate::records`]'; this folder turns messages into events
 //! and facts into messages. What agents say walks one way: `nodes` (does it count?), `observations` (what does it
 //! mean?), `deployments` (what follows?), `speaking` (what is said, once it is saved). What operators ask enters at
-//! `answer`, which turns to `planning`, `releases`, `roster` and the views.
+//! `answer`, which turns to `planning`, `releases`, `roster`, `statements` and the views.
 
 mod answer;
 mod ask;
@@ -27,6 +27,7 @@ mod roster;
 mod silence;
 mod speaking;
 mod state;
+mod statements;
 
 use std::sync::Arc;
 
@@ -220,6 +221,10 @@ async fn run(
         let changes = state.changes();
         if !changes.is_empty() {
             records::save(store.as_ref(), &changes).await?;
+        }
+        for (record, to) in state.wanted() {
+            // Whoever asked may have gone; then nobody needs it.
+            drop(to.send(statements::read(store.as_ref(), &record).await));
         }
         state.speak();
         beat.send_modify(|beat| *beat += 1);

@@ -19,6 +19,7 @@ pub mod outcome;
 pub mod release;
 pub mod segments;
 pub mod sequence;
+pub mod statement;
 pub mod time;
 
 pub use digest::Digest;

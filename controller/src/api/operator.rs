@@ -18,6 +18,7 @@ use crate::api::status;
 use crate::artifacts::{ArtifactError, Artifacts};
 use crate::clock;
 use crate::mind::{Actor, Ask, Mind, Refusal, check_labels};
+use crate::records::StatementRecord;
 
 /// How long a fresh round is waited for when nothing is said, and at most.
 const ROUND_PATIENCE: Duration = Duration::from_secs(5);
@@ -85,6 +86,21 @@ impl OperatorService {
 fn actor<T>(request: &Request<T>) -> Actor {
     let identity = request.extensions().get::<Peer>().and_then(|peer| peer.identity.as_ref());
     identity.map_or_else(|| "unknown".into(), |identity| identity.name().to_owned())
+}
+
+fn summary(record: StatementRecord) -> v1::StatementSummary {
+    v1::StatementSummary {
+        sequence: record.sequence,
+        digest: record.digest.to_string(),
+        made_at_ms: record.made_at.0,
+        occasion: record.occasion.as_str().into(),
+        about: record.about,
+        actor: record.actor,
+        verdict: record.verdict.as_str().into(),
+        proven: record.proven,
+        nodes: record.nodes,
+        size: record.size,
+    }
 }
 
 fn refuse_artifact(error: ArtifactError) -> Status {
@@ -301,6 +317,7 @@ impl v1::operator_server::Operator for OperatorService {
     }
 
     async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyReply>, Status> {
+        let actor = actor(&request);
         let request = request.into_inner();
         let patience = if request.timeout_ms == 0 {
             ROUND_PATIENCE
@@ -308,12 +325,23 @@ impl v1::operator_server::Operator for OperatorService {
             Duration::from_millis(request.timeout_ms).min(LONGEST_ROUND)
         };
         let depth = if request.rehash { Depth::Hash } else { Depth::Sweep };
-        let (_, proofs) = self.round(&request.service, depth, patience).await?;
-        Ok(Response::new(v1::VerifyReply {
-            proofs: proofs.proofs,
-            findings: proofs.findings,
-            made_at_ms: clock::now().0,
-        }))
+        let (since, _) = self.round(&request.service, depth, patience).await?;
+        self.ask(|to| Ask::Verify(actor, request.service, since, depth, to)).await
+    }
+
+    async fn list_statements(
+        &self,
+        request: Request<v1::ListStatementsRequest>,
+    ) -> Result<Response<v1::ListStatementsReply>, Status> {
+        let list = self.ask(|to| Ask::ListStatements(request.into_inner().after, to)).await?.into_inner();
+        Ok(Response::new(v1::ListStatementsReply { statements: list.into_iter().map(summary).collect() }))
+    }
+
+    async fn get_statement(
+        &self,
+        request: Request<v1::GetStatementRequest>,
+    ) -> Result<Response<v1::GetStatementReply>, Status> {
+        self.ask(|to| Ask::GetStatement(request.into_inner(), to)).await
     }
 
     async fn list_nodes(

@@ -11,6 +11,8 @@ use fleet_certs::{Issued, Role, TokenRecord};
 use fleet_proto::v1;
 use tokio::sync::oneshot;
 
+use crate::records::StatementRecord;
+
 /// The way back to who asked.
 pub type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
 
@@ -68,6 +70,12 @@ pub enum Ask {
     Drift(v1::DriftRequest, Reply<v1::DriftReport>),
     /// The proofs asked for since a time that rest on a look so deep, and who has still not answered.
     Proofs(String, Timestamp, Depth, Reply<Proofs>),
+    /// The same, now, signed and kept: the answer to `verify`.
+    Verify(Actor, String, Timestamp, Depth, Reply<v1::VerifyReply>),
+    /// The statements that are kept, with a higher number than this.
+    ListStatements(u64, Reply<Vec<StatementRecord>>),
+    /// One of them, by number (0: the newest) or by its deployment.
+    GetStatement(v1::GetStatementRequest, Reply<v1::GetStatementReply>),
     /// The roster.
     ListNodes(Reply<Vec<v1::Node>>),
     /// One node.

@@ -76,6 +76,7 @@ impl State {
         }
         if finished {
             self.active.remove(id);
+            self.state_deployment(id, now);
             let nodes: Vec<_> = self.seen.keys().cloned().collect();
             for node in nodes {
                 self.welcome(&node);

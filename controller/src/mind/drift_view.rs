@@ -77,8 +77,8 @@ impl State {
             }
             let seen = self.seen.get(&order.node);
             let comparison = seen.and_then(|seen| seen.comparisons.get(&order.service));
-            let answered = |depth| seen.and_then(|seen| seen.answered(depth)).is_some_and(|at| at >= since);
-            let observed = answered(depth);
+            let answer = self.answer_of(&order.node, since, depth);
+            let observed = answer == Answer::AsAsked;
             let settled = comparison.is_some_and(|comparison| comparison.is_settled());
             if seen.is_some_and(|seen| seen.link.is_some()) && !(observed && settled) {
                 outstanding.insert(order.node.clone());
@@ -89,11 +89,6 @@ impl State {
             let known = named.contains(&(order.node.clone(), Some(order.service.clone())))
                 || named.contains(&(order.node.clone(), None));
             if !holds_nothing && !known {
-                let answer = match (observed, answered(Depth::Events)) {
-                    (true, _) => Answer::AsAsked,
-                    (false, true) => Answer::LessDeep,
-                    (false, false) => Answer::Missing,
-                };
                 unproven.push(unproven_finding(order, answer, standing));
             }
         }
@@ -102,6 +97,17 @@ impl State {
             proofs,
             findings: findings.into_iter().map(|(finding, since)| finding_view(finding, since)).collect(),
             outstanding: outstanding.into_iter().collect(),
+        }
+    }
+
+    /// How a node has answered what was asked at `since` or later.
+    pub(super) fn answer_of(&self, node: &NodeName, since: Timestamp, depth: Depth) -> Answer {
+        let seen = self.seen.get(node);
+        let answered = |depth| seen.and_then(|seen| seen.answered(depth)).is_some_and(|at| at >= since);
+        match (answered(depth), answered(Depth::Events)) {
+            (true, _) => Answer::AsAsked,
+            (false, true) => Answer::LessDeep,
+            (false, false) => Answer::Missing,
         }
     }
 
@@ -158,7 +164,7 @@ pub(super) fn finding_view(finding: &Finding, since: Timestamp) -> v1::Finding {
 
 /// How a node answered a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Answer {
+pub(super) enum Answer {
     AsAsked,
     /// Without looking at files as deep as it was asked to.
     LessDeep,
@@ -178,7 +184,7 @@ fn unproven_finding(order: &Order, answer: Answer, standing: Option<&Standing>) 
 
 /// What is known of a node that has no proof in this round: no more than that. `standing` is what this round's answer
 /// showed; there is none when the order was given after the answer.
-fn known_of(ordered: Generation, answer: Answer, standing: Option<&Standing>) -> String {
+pub(super) fn known_of(ordered: Generation, answer: Answer, standing: Option<&Standing>) -> String {
     let Some(standing) = standing.filter(|_| answer == Answer::AsAsked) else {
         let known = match answer {
             Answer::AsAsked => "answered before it was ordered",

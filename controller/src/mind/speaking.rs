@@ -9,6 +9,7 @@ use fleet_proto::v1;
 use super::ask::{Refusal, Reply};
 use super::state::{NodeSeen, State};
 use crate::gate_test::GateTest;
+use crate::records::StatementRecord;
 use crate::{clock, random};
 
 /// What is to be said once the facts are saved.
@@ -20,6 +21,8 @@ pub(super) struct Unsaid {
     challenges: BTreeMap<NodeName, Depth>,
     /// Tests to run on this host.
     tests: Vec<GateTest>,
+    /// Statements to read from the store, for whoever asked for them.
+    envelopes: Vec<(StatementRecord, Reply<v1::GetStatementReply>)>,
     /// Answers to questions.
     answers: Vec<Box<dyn FnOnce() + Send>>,
 }
@@ -59,6 +62,17 @@ impl State {
     pub(super) fn reply<T: Send + 'static>(&mut self, to: Reply<T>, answer: Result<T, Refusal>) {
         // Whoever asked may have gone; then nobody needs the answer.
         self.unsaid.answers.push(Box::new(move || drop(to.send(answer))));
+    }
+
+    /// Answers with a statement as it lies in the store: only the mind has the store, so that it is closed when the mind
+    /// ends.
+    pub(super) fn hand_out(&mut self, record: StatementRecord, to: Reply<v1::GetStatementReply>) {
+        self.unsaid.envelopes.push((record, to));
+    }
+
+    /// The statements that somebody waits for.
+    pub(super) fn wanted(&mut self) -> Vec<(StatementRecord, Reply<v1::GetStatementReply>)> {
+        std::mem::take(&mut self.unsaid.envelopes)
     }
 
     /// Says what was decided; the facts are saved.

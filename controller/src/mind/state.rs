@@ -10,7 +10,7 @@ use fleet::evidence::{Attestation, ServiceEvidence};
 use fleet::ledger::{Ledger, LedgerEntry};
 use fleet::looked::Depth;
 use fleet::{DeploymentId, Generation, Millis, NodeName, Nonce, Order, PlanId, ReleaseId, ServiceName, Timestamp};
-use fleet_certs::{AllowList, Sessions, TokenRecord};
+use fleet_certs::{AllowList, Sealer, Sessions, TokenRecord};
 use fleet_proto::v1;
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
@@ -20,7 +20,7 @@ use super::ask::Reply;
 use super::speaking::Unsaid;
 use crate::artifacts::{ArtifactError, Artifacts};
 use crate::config::Config;
-use crate::records::{Change, Loaded, Lock, NodeRecord, OperatorRecord, Queued, ReleaseRecord};
+use crate::records::{Change, Loaded, Lock, NodeRecord, OperatorRecord, Queued, ReleaseRecord, StatementRecord};
 
 /// How long silence is borne: an agent that is killed and restarted is back within seconds; and a finding must be
 /// named within ten seconds of its cause.
@@ -50,6 +50,10 @@ pub struct State {
     pub(super) runs_tests: bool,
     /// What keeps the test of a gate running, by the deployment that asks.
     pub(super) asks: BTreeMap<DeploymentId, oneshot::Sender<()>>,
+    /// What is known of the statements that are kept, by number.
+    pub(super) statements: BTreeMap<u64, StatementRecord>,
+    /// What signs them; without it none is made, and whoever asks is told.
+    pub(super) sealer: Option<Sealer>,
     pub(super) ledger: Ledger,
     pub(super) ledger_lines: u64,
     /// The lives of the certificates that are no node's, each with whose it is.
@@ -234,6 +238,8 @@ impl State {
             plans: loaded.plans,
             locks: loaded.locks,
             runs_tests,
+            statements: loaded.statements,
+            sealer: None,
             ledger,
             ledger_lines: loaded.ledger_lines,
             own_certificates: Vec::new(),

@@ -9,9 +9,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use fleet::drift::{Catalogue, Comparison, Finding, Standing, compare};
-use fleet::evidence::{
-    Confirmation, Health, LinkState, Mapped, Place, Process, Progress, ServiceEvidence, Started,
-};
+use fleet::evidence::{Confirmation, Health, LinkState, Mapped, Place, Process, Progress, ServiceEvidence, Started};
 use fleet::manifest::{Entry, EntryKind, Manifest};
 use fleet::release::{DESCRIPTOR_FORMAT, Descriptor, Grade, Run};
 use fleet::{Digest, Generation, Hold, Millis, Order, ReleaseId};
@@ -284,19 +282,22 @@ impl<'a> Cell<'a> {
             hold: Hold::Release { release: self.new.0.clone(), bundle: Digest([0; 32]), size: 1 },
             confirm: Millis(0),
         };
+        let seen = self.look();
         let evidence = ServiceEvidence {
             service: self.place.service.clone(),
             generation: Generation(2),
             progress: Progress::Held,
             confirmation: Confirmation::Given,
             current: self.place.live(),
-            files: self.look().files,
-            files_omitted: 0,
+            files: seen.files,
+            files_omitted: seen.files_omitted,
             compared: Some(digest(&self.new.1)),
             processes,
-            hidden: 0,
-            outside: Vec::new(),
-            outside_omitted: 0,
+            hidden: seen.hidden,
+            outside: seen.outside,
+            outside_omitted: seen.outside_omitted,
+            looked: seen.looked,
+            stranger: None,
             health: Health::Healthy,
         };
         compare(&order, Some(&evidence), &catalogue)
