@@ -114,8 +114,13 @@ impl Line {
             Err(error) => return dial_end(&error),
         };
         let (outbox, messages) = mpsc::channel(OUTBOX);
-        let hello =
-            Hello { agent_version: env!("CARGO_PKG_VERSION").to_owned(), boot_id: node.boot_id(), protocol: PROTOCOL };
+        let hello = Hello {
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            boot_id: node.boot_id(),
+            protocol: PROTOCOL,
+            session: node.next_session().await,
+            selftest: node.volunteers(),
+        };
         if outbox.send(from_agent(from_agent::Message::Hello(hello))).await.is_err() {
             return End::Failed("the outbox is closed".to_owned());
         }

@@ -49,7 +49,7 @@ impl State {
                 };
                 let entries = self.ledger.observe(
                     Subject::Service(node, &evidence.service),
-                    vec![Finding { key, expected: "no such service".into(), found }],
+                    vec![Finding::new(key, "no such service", found)],
                     now,
                 );
                 self.save_ledger(entries);
@@ -220,6 +220,6 @@ impl State {
             kind: Kind::Version,
             what: service.to_string(),
         };
-        Some(vec![Finding { key, expected, found }])
+        Some(vec![Finding::new(key, expected, found)])
     }
 }
