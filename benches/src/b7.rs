@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::aide::{Aide, Compare};
 use crate::cost::{self, Cost};
 use crate::gibibyte::Gibibyte;
-use crate::looking::{At, Looked, Looker};
+use crate::looking::{At, Looked, Looker, most_rss_kib};
 use crate::machine::{Gate, Machine, surroundings};
 use crate::sides::{Rounds, Side, ratio_to_first, table as table_of, take_turns};
 use crate::statistics::Spread;
@@ -32,7 +32,7 @@ const COMPARABLE: &str = "\
 All: the same files, page cache warm, each side once a round, whole processes from start to end (the floors: threads of
   this program). Each run was verified: as many files as there are, nothing that differs; and a flipped bit is seen by ours.
 Not comparable: the agent also compares mode, owner, links and what is missing or extra, parses a manifest of 20,000 lines,
-  and looks at all processes of the machine; b3sum and sha256sum compare nothing; AIDE compares with a database, which it
+  and looks at the service's processes; b3sum and sha256sum compare nothing; AIDE compares with a database, which it
   reads. b3sum hashes with BLAKE3 (a floor of ours with BLAKE3 is not measured: the manifest's digests are SHA-256).";
 
 /// All that was measured.
@@ -51,6 +51,8 @@ pub struct Measured {
     pub look_s: Vec<f64>,
     /// The first look at the processes of two services, and the second, in milliseconds.
     pub processes_ms: [Vec<f64>; 2],
+    /// The most memory this program had: what a peer needs of less cannot be told from it, in KiB.
+    pub own_rss_kib: u64,
     /// The machine at the start.
     pub machine: Machine,
     /// Whether it was quiet before each round.
@@ -85,7 +87,7 @@ pub fn run(runs: u16, earnest: Earnest, say: &dyn Fn(&str)) -> anyhow::Result<Me
             bail!("void: {looked:?}");
         }
         look_s.push(looked.wall_s);
-        Ok(cost)
+        Ok(Cost { rss_kib: Some(looked.most_rss_kib), ..cost })
     };
     let hash = |threads: usize| -> anyhow::Result<Cost> {
         let (_, bytes, cost) = floor::hash(&large.tree, &large.made.files, threads)?;
@@ -118,7 +120,7 @@ pub fn run(runs: u16, earnest: Earnest, say: &dyn Fn(&str)) -> anyhow::Result<Me
     for _ in 0..runs {
         let mut looker = Looker::start(&plan, &large.services)?;
         for kept in &mut processes_ms {
-            let looks = [looker.look(0, At::Processes)?, looker.look(1, At::Processes)?];
+            let looks = [looker.look(0, At::Machine)?, looker.look(1, At::Machine)?];
             if looks.iter().any(|look| look.processes == 0) {
                 bail!("void: the services' processes were not seen: {looks:?}");
             }
@@ -132,6 +134,7 @@ pub fn run(runs: u16, earnest: Earnest, say: &dyn Fn(&str)) -> anyhow::Result<Me
         rounds,
         look_s,
         processes_ms,
+        own_rss_kib: most_rss_kib()?,
         machine,
         gates,
         versions: versions(&place),
@@ -183,8 +186,13 @@ pub fn table(measured: &Measured) -> String {
     };
     text.push('\n');
     line(&mut text, "the look alone", &measured.look_s.iter().map(|s| s * 1e3).collect::<Vec<_>>());
-    line(&mut text, "processes of two services, nothing known", &measured.processes_ms[0]);
-    line(&mut text, "processes of two services, again", &measured.processes_ms[1]);
+    line(&mut text, "all processes of the machine, for two services, nothing known", &measured.processes_ms[0]);
+    line(&mut text, "all processes of the machine, for two services, again", &measured.processes_ms[1]);
+    let _ = writeln!(
+        text,
+        "a peer's RSS of up to {:.1} MiB cannot be told from this program's own",
+        measured.own_rss_kib as f64 / 1024.0
+    );
     let floor = ratio_to_first(rounds, FLOOR_TWO).map(|ratio| 1.0 / ratio);
     let (b3sum, aide) = (ratio_to_first(rounds, B3SUM), ratio_to_first(rounds, AIDE));
     let rss = rounds.first().and_then(|ours| ours.costs.as_ref().ok()?.iter().filter_map(|cost| cost.rss_kib).max());

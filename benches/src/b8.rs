@@ -38,7 +38,7 @@ const SETTLED: Duration = Duration::from_secs(3);
 
 const COMPARABLE: &str = "\
 All: the same files, unchanged, each side once a round. Ours is a look by a process that lives and knows what it has read, as
-  the agent does: files, and all processes of the machine; peers are whole programs from start to end; floors are threads of
+  the agent does: files, and the service's processes; peers are whole programs from start to end; floors are threads of
   this program that know the list and look at nothing but stats.
 Each run was verified: nothing differs, and as many files as there are. After the last round one file was overwritten, its
   size and modification time restored: the next look found it. What a look reads is /proc.";
@@ -86,7 +86,7 @@ pub fn run(runs: u16, earnest: Earnest, say: &dyn Fn(&str)) -> anyhow::Result<Me
 
     let (mut processes_ms, mut read) = (Vec::new(), Vec::new());
     let ours = || -> anyhow::Result<Cost> {
-        let (all, processes) = (looker.look(0, At::All)?, looker.look(0, At::Processes)?);
+        let (processes, all) = (looker.look(0, At::Processes)?, looker.look(0, At::All)?);
         if all.deviations != 0 || all.processes == 0 || all.read >= large.made.bytes / 100 {
             bail!("void: a quiet sweep {all:?}");
         }
@@ -101,7 +101,7 @@ pub fn run(runs: u16, earnest: Earnest, say: &dyn Fn(&str)) -> anyhow::Result<Me
         let work = move || {
             let mut command = Command::new(&find);
             command.arg(tree).args(["-type", "f", "-printf", "%i %s %T@ %C@\n"]);
-            let cost = cost::of(&mut command, &log)?;
+            let cost = Cost { rss_kib: None, ..cost::of(&mut command, &log)? };
             let lines = fs::read_to_string(&log)?.lines().count();
             if lines == files { Ok(cost) } else { bail!("void: find has found {lines} of {files} files") }
         };
@@ -113,7 +113,7 @@ pub fn run(runs: u16, earnest: Earnest, say: &dyn Fn(&str)) -> anyhow::Result<Me
             let mut command = Command::new(&rsync);
             command.args(["-a", "--dry-run", "--itemize-changes", "--delete", "--stats"]);
             command.arg(format!("{}/", tree.display())).arg(dir.join("copy"));
-            let cost = cost::of(&mut command, &log)?;
+            let cost = Cost { rss_kib: None, ..cost::of(&mut command, &log)? };
             let text = fs::read_to_string(&log)?;
             let count = format!("reg: {files}").replace("20000", "20,000");
             let quiet = text.contains("Number of regular files transferred: 0") && text.contains(&count);

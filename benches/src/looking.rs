@@ -42,6 +42,8 @@ pub struct Looked {
     pub cpu_s: f64,
     /// Bytes that were read, of /proc too.
     pub read: u64,
+    /// The most memory that the looking process ever had, in KiB.
+    pub most_rss_kib: u64,
     /// How many files differ from the manifest.
     pub deviations: u64,
     /// How many processes of the service were seen.
@@ -51,10 +53,24 @@ pub struct Looked {
 /// At what to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum At {
-    /// Files and processes.
+    /// Files, and processes that have to do with the services' directories.
     All,
-    /// Processes alone.
+    /// The same processes alone.
     Processes,
+    /// All processes of the machine: what others run here is read and hashed as well, the first time.
+    Machine,
+}
+
+impl At {
+    const ALL: [At; 3] = [At::All, At::Processes, At::Machine];
+
+    fn word(self) -> &'static str {
+        match self {
+            At::All => "all",
+            At::Processes => "processes",
+            At::Machine => "machine",
+        }
+    }
 }
 
 /// The other process.
@@ -98,11 +114,7 @@ impl Looker {
     /// It has ended.
     pub fn look(&mut self, service: usize, at: At) -> anyhow::Result<Looked> {
         let to = self.to.as_mut().context("it has no input")?;
-        let word = match at {
-            At::All => "all",
-            At::Processes => "processes",
-        };
-        writeln!(to, "{word} {service}").context("the looking process has ended")?;
+        writeln!(to, "{} {service}", at.word()).context("the looking process has ended")?;
         let mut line = String::new();
         self.from.read_line(&mut line)?;
         serde_json::from_str(&line).with_context(|| format!("the looking process says {line:?}"))
@@ -129,10 +141,11 @@ pub fn answer(mut words: impl Iterator<Item = String>) -> anyhow::Result<()> {
         .map(|service| Ok(serde_json::from_slice(&std::fs::read(&service.manifest)?)?))
         .collect::<anyhow::Result<_>>()?;
     let above = services.first().and_then(|service| service.root.parent()).context("no service")?;
-    let observer = LinuxObserver::new(Scope::Machine, above.to_owned()).context("no observer")?;
+    let observe = |scope| LinuxObserver::new(scope, above.to_owned()).context("no observer");
+    let (own, machine) = (observe(Scope::Root)?, observe(Scope::Machine)?);
     let mut out = std::io::stdout().lock();
     if words.next().is_some() {
-        writeln!(out, "{}", serde_json::to_string(&one(&observer, &services[0], &manifests[0], At::All)?)?)?;
+        writeln!(out, "{}", serde_json::to_string(&one(&own, &services[0], &manifests[0], At::All)?)?)?;
         return Ok(());
     }
     for line in std::io::stdin().lock().lines() {
@@ -140,8 +153,12 @@ pub fn answer(mut words: impl Iterator<Item = String>) -> anyhow::Result<()> {
         let (word, number) = line.split_once(' ').context("not a wish")?;
         let number: usize = number.parse()?;
         let service = services.get(number).context("no such service")?;
-        let at = if word == "all" { At::All } else { At::Processes };
-        writeln!(out, "{}", serde_json::to_string(&one(&observer, service, &manifests[number], at)?)?)?;
+        let at = At::ALL.into_iter().find(|at| at.word() == word).context("not a wish")?;
+        let observer = match at {
+            At::All | At::Processes => &own,
+            At::Machine => &machine,
+        };
+        writeln!(out, "{}", serde_json::to_string(&one(observer, service, &manifests[number], at)?)?)?;
         out.flush()?;
     }
     Ok(())
@@ -173,9 +190,21 @@ fn one(observer: &LinuxObserver, service: &Service, manifest: &Manifest, at: At)
         wall_s,
         cpu_s: procfs::on_cpu(me)?.saturating_sub(cpu).as_secs_f64(),
         read: bytes_read()? - read,
+        most_rss_kib: most_rss_kib()?,
         deviations: seen.files.len() as u64 + seen.files_omitted,
         processes: seen.processes.len(),
     })
+}
+
+/// The most memory that this process ever had since it was executed. What `wait4` says of a child is at least what its
+/// parent had when it was started.
+///
+/// # Errors
+/// /proc does not say.
+pub fn most_rss_kib() -> anyhow::Result<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
+    let field = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+    field.and_then(|field| field.trim().parse().ok()).context("/proc/self/status has an unknown form")
 }
 
 /// Bytes that this process has read by system calls until now.
