@@ -372,3 +372,36 @@ proptest! {
         prop_assert_eq!(said, scene.fresh());
     }
 }
+
+/// Old code that comes between two looks is seen by the next, however shallow: a copy that somebody starts, and a process
+/// that was looked into before and executes something else now.
+#[tokio::test]
+async fn whoever_is_new_or_executes_something_else_is_looked_into() {
+    use platform_stage::ByHand;
+    use std::process::{Command, Stdio};
+    let scene = Scene::new();
+    let program = scene.root().join("bin/sleep");
+    // It stands outside and executes a shell until it is told to go on.
+    let mut shell = Command::new("sh")
+        .args(["-c", "read line; exec \"$0\" 612"])
+        .arg(&program)
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let seen = |pid: u32| scene.look(Depth::Events).processes.into_iter().find(|process| process.pid == pid);
+    assert!(seen(shell.id()).is_none());
+    drop(shell.stdin.take());
+    let by_hand = ByHand::start(&program, &["613"], Path::new("/"));
+    let pids = [shell.id(), by_hand.0.id()];
+    let _shell = ByHand(shell);
+    let search = async {
+        while !pids.iter().all(|pid| seen(*pid).is_some()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, search).await.expect("one of them was never seen");
+    // And both are gone from what is said when they are gone.
+    drop((_shell, by_hand));
+    assert!(pids.iter().all(|pid| seen(*pid).is_none()));
+}

@@ -3,6 +3,7 @@
 //! When to start, stop or look is decided elsewhere.
 
 mod boot_clock;
+mod crowd;
 mod descriptors;
 mod digests;
 mod ears;
@@ -17,6 +18,7 @@ mod observer;
 mod proc;
 mod processes;
 mod reading;
+mod recall;
 mod rehash;
 mod start;
 mod stop;
@@ -24,6 +26,7 @@ mod supervisor;
 mod sweep;
 mod tree;
 mod trees;
+mod verity;
 mod view;
 mod watch;
 

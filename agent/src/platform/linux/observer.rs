@@ -12,6 +12,7 @@ use super::digests::Digests;
 use super::ears::Ears;
 use super::proc;
 use super::processes::{Found, Watch};
+use super::recall::Recall;
 use super::rehash::Rehash;
 use super::trees::Trees;
 use super::view::Home;
@@ -48,6 +49,7 @@ pub struct LinuxObserver {
     watch: Watch,
     digests: Digests,
     trees: Arc<Trees>,
+    recall: Recall,
     noticed: watch::Receiver<u64>,
     _ears: Option<Ears>,
     _rehash: Rehash,
@@ -86,6 +88,7 @@ impl LinuxObserver {
             watch: Watch { scope, services_root, boot_id: proc::boot_id()?, home },
             digests: Digests::default(),
             trees,
+            recall: Recall::default(),
             noticed,
             _ears: ears,
         })
@@ -99,7 +102,8 @@ impl Observer for LinuxObserver {
 
     fn look_to(&self, depth: Depth, look: &Look<'_>) -> io::Result<Seen> {
         let files = self.trees.look(&look.place.root, look.held, &self.digests, depth);
-        let Found { processes, hidden, outside, outside_omitted } = self.watch.processes(look, &self.digests)?;
+        let Found { processes, hidden, outside, outside_omitted } =
+            self.recall.processes(&self.watch, look, &self.digests, depth)?;
         Ok(Seen {
             files: files.listed,
             files_omitted: files.omitted,

@@ -120,8 +120,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Opens one leaf.
-    pub(super) fn open(&mut self, job: Job) -> io::Result<File> {
+    fn open(&mut self, job: Job) -> io::Result<File> {
         if self.folder.as_ref().is_none_or(|(open, _)| *open != job.folder) {
             let path = &self.tree.folders[job.folder as usize].path;
             self.folder = Some((job.folder, open_folder(self.top, path)?));
@@ -130,6 +129,12 @@ impl<'a> Reader<'a> {
         // Another thing may have this name by now; what was really opened is looked at before it is read.
         Ok(File::from(openat(folder, self.tree.name(job.leaf), FILE, Mode::empty())?))
     }
+}
+
+/// Opens one leaf.
+pub(super) fn open_leaf(tree: &Tree, top: BorrowedFd<'_>, job: Job) -> io::Result<File> {
+    let folder = open_folder(top, &tree.folders[job.folder as usize].path)?;
+    Ok(File::from(openat(&folder, tree.name(job.leaf), FILE, Mode::empty())?))
 }
 
 /// The digest of an open regular file that stayed the same while it was read, and how far its looks can be trusted.
