@@ -23,6 +23,7 @@ use crate::confirm::{Confirmer, Question, Reply};
 use crate::fetch::{Chunks, Source, SourceError};
 use crate::node::Node;
 use crate::observe;
+use crate::selftest::{Decoys, Wish};
 
 /// The longest pause between two attempts: a controller that comes back has its fleet back within it. Well below the
 /// five seconds of silence that it bears, or every longer outage of a controller would end with alarms about nodes that
@@ -133,7 +134,8 @@ impl Line {
         tracing::info!(controller = %self.address, "linked");
         // Only the newest challenge is worth an answer; the controller that sent it has given up the ones before.
         let (challenge, challenges) = watch::channel(None);
-        let speaking = speak(node.clone(), challenges, outbox, observe_every);
+        let (wish, wishes) = mpsc::channel(OUTBOX);
+        let speaking = speak(node.clone(), challenges, wishes, outbox, observe_every);
         let mut heard = Heard::Nothing;
         let listening = async {
             loop {
@@ -149,6 +151,8 @@ impl Line {
                                 Err(error) => tracing::warn!("a challenge is refused: {error}"),
                             }
                         }
+                        Some(to_agent::Message::Plant(plant)) => drop(wish.send(Wish::Plant(plant)).await),
+                        Some(to_agent::Message::Remove(remove)) => drop(wish.send(Wish::Remove(remove)).await),
                         None => tracing::warn!(
                             "a message of a kind this agent does not know is refused; is the controller newer?"
                         ),
@@ -233,10 +237,12 @@ async fn take(node: &Arc<Node>, desired: Desired) {
 async fn speak(
     node: Arc<Node>,
     mut challenges: watch::Receiver<Option<Nonce>>,
+    mut wishes: mpsc::Receiver<Wish>,
     outbox: mpsc::Sender<FromAgent>,
     observe_every: Millis,
 ) {
     let mut changes = node.changes();
+    let mut decoys = Decoys::new(node.clone());
     let mut stated = None;
     let mut hinted = None;
     // When the next change may be hinted at: the first at once, a stream of them no more often than the pause.
@@ -247,6 +253,14 @@ async fn speak(
     loop {
         tokio::select! {
             biased;
+            // Between two looks, so that no statement shows a decoy that was not told before.
+            Some(wish) = wishes.recv() => {
+                let report = decoys.carry_out(wish).await;
+                if outbox.send(from_agent(from_agent::Message::Decoy(report))).await.is_err() {
+                    return;
+                }
+                continue;
+            }
             asked = challenges.changed() => {
                 if asked.is_err() {
                     return;

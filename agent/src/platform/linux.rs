@@ -2,6 +2,7 @@
 //! Works as an ordinary user, who sees less: other users' processes show neither executable nor environment.
 //! When to start, stop or look is decided elsewhere.
 
+mod decoy;
 mod digests;
 mod errand;
 mod files;
@@ -17,5 +18,6 @@ mod start;
 mod stop;
 mod supervisor;
 
+pub use decoy::Decoy;
 pub use observer::LinuxObserver;
 pub use supervisor::LinuxSupervisor;
