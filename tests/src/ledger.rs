@@ -65,6 +65,15 @@ impl Ledger {
         Ok(self.read()?.range(first..).map(|(number, line)| (*number, line.clone())).collect())
     }
 
+    /// How long the log is: whoever looks often reads only what has grown.
+    ///
+    /// # Errors
+    /// There is no log.
+    pub fn bytes(&self) -> io::Result<u64> {
+        let newest = self.newest()?;
+        Ok(fs::metadata(self.log.join(format!("{newest:08}.log")))?.len())
+    }
+
     /// The number that the next new line will have.
     pub fn next(&self) -> u64 {
         self.lines.last_key_value().map_or(0, |(number, _)| number + 1)
