@@ -10,6 +10,7 @@ use fleet::deployment::{Fact, Kind};
 use fleet::drift::{Finding, FindingKey};
 use fleet::ledger::{LedgerEntry, OpenFinding};
 use fleet::release::Version;
+use fleet::selftest::Outcome;
 use fleet::{DeploymentId, Digest, Generation, NodeName, Order, PlanId, ReleaseId, ServiceName, Timestamp};
 use fleet_certs::TokenRecord;
 use serde::{Deserialize, Serialize};
@@ -140,6 +141,8 @@ pub enum Change {
     Queued(Queued),
     /// A deployment that waits no longer.
     ForgetQueued(DeploymentId),
+    /// The newest self-test of the alarm.
+    SelfTest(Box<Outcome>),
     /// A line of the ledger, and what it leaves open.
     Ledger {
         /// The line.
@@ -252,6 +255,8 @@ pub struct Loaded {
     pub findings: Vec<OpenFinding>,
     /// How many lines the ledger has.
     pub ledger_lines: u64,
+    /// The newest self-test of the alarm.
+    pub selftest: Option<Outcome>,
 }
 
 const JOURNAL: &str = "journal/";
@@ -267,6 +272,7 @@ const LOCKS: &str = "locks/";
 const QUEUE: &str = "queue/";
 const FINDINGS: &str = "findings/";
 const LEDGER: &str = "ledger/";
+const SELFTEST: &str = "selftest";
 
 /// Saves changes: all of them in one batch of the store, which they fit but for orders to thousands of nodes. Then the
 /// first batch has the facts, and a crash in between is healed by saying the orders again.
@@ -317,6 +323,7 @@ fn encode(change: &Change, values: &mut Vec<Value>) -> Result<(), RecordError> {
         Change::ForgetLock(service) => values.push(Value::delete(format!("{LOCKS}{service}"))),
         Change::Queued(queued) => values.push(Value::put(format!("{QUEUE}{}", queued.id), queued, Expect::Anything)?),
         Change::ForgetQueued(id) => values.push(Value::delete(format!("{QUEUE}{id}"))),
+        Change::SelfTest(outcome) => values.push(Value::put(SELFTEST.into(), outcome, Expect::Anything)?),
         Change::Ledger { entry, index, open } => {
             values.push(Value::put(ledger_key(*index), entry, Expect::Absent)?);
             let (LedgerEntry::Opened { finding: Finding { key, .. }, .. }
@@ -376,6 +383,7 @@ pub async fn load(store: &dyn Store) -> Result<Loaded, RecordError> {
     loaded.queue = list::<Queued>(store, QUEUE).await?.into_iter().map(|(_, q)| (q.id.clone(), q)).collect();
     loaded.findings = list::<OpenFinding>(store, FINDINGS).await?.into_iter().map(|(_, f)| f).collect();
     loaded.ledger_lines = ledger_lines(store).await?;
+    loaded.selftest = list::<Outcome>(store, SELFTEST).await?.into_iter().next().map(|(_, outcome)| outcome);
     Ok(loaded)
 }
 

@@ -17,6 +17,7 @@ pub mod order;
 pub mod outcome;
 pub mod release;
 pub mod segments;
+pub mod selftest;
 pub mod sequence;
 pub mod time;
 

@@ -65,6 +65,8 @@ pub enum Ask {
     Round(Reply<Timestamp>),
     /// The open findings.
     Drift(v1::DriftRequest, Reply<v1::DriftReport>),
+    /// Try whether the alarm fires; answered when it is over.
+    SelfTest(Actor, v1::SelfTestRequest, Reply<v1::SelfTestReport>),
     /// The proofs asked for since a time, and who has still not answered.
     Proofs(String, Timestamp, Reply<Proofs>),
     /// The roster.

@@ -17,6 +17,8 @@ pub(super) struct Unsaid {
     desired: BTreeSet<NodeName>,
     /// Nodes that are asked for fresh evidence.
     challenges: BTreeSet<NodeName>,
+    /// What else is said to nodes.
+    words: Vec<(NodeName, v1::to_agent::Message)>,
     /// Tests to run on this host.
     tests: Vec<GateTest>,
     /// Answers to questions.
@@ -28,6 +30,11 @@ impl State {
     pub(super) fn say_desired(&mut self, node: &NodeName) {
         self.unsaid.desired.insert(node.clone());
         self.challenge(node);
+    }
+
+    /// Says something to a node.
+    pub(super) fn say(&mut self, node: &NodeName, word: v1::to_agent::Message) {
+        self.unsaid.words.push((node.clone(), word));
     }
 
     /// Asks a node for fresh evidence.
@@ -67,6 +74,9 @@ impl State {
         }
         for node in &unsaid.challenges {
             self.send_challenge(node);
+        }
+        for (node, word) in unsaid.words {
+            self.send(&node, v1::ToAgent { message: Some(word) });
         }
         for test in unsaid.tests {
             tokio::spawn(test.run());

@@ -16,6 +16,7 @@ use tonic::Status;
 
 use super::Message;
 use super::ask::Reply;
+use super::selftest::SelfTests;
 use super::speaking::Unsaid;
 use crate::artifacts::{ArtifactError, Artifacts};
 use crate::config::Config;
@@ -53,6 +54,8 @@ pub struct State {
     pub(super) ledger_lines: u64,
     /// The lives of the certificates that are no node's, each with whose it is.
     pub(super) own_certificates: Vec<(&'static str, Life)>,
+    /// Self-tests of the alarm.
+    pub(super) selftests: SelfTests,
     pub(super) seen: BTreeMap<NodeName, NodeSeen>,
     pub(super) allowed: AllowList,
     pub(super) sessions: Sessions,
@@ -222,6 +225,7 @@ impl State {
             ledger,
             ledger_lines: loaded.ledger_lines,
             own_certificates: Vec::new(),
+            selftests: SelfTests::resume(loaded.selftest),
             seen,
             allowed,
             sessions,

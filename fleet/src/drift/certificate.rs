@@ -32,7 +32,7 @@ pub fn certificate(node: &NodeName, whose: &str, life: Life, now: Timestamp) -> 
         (ENDS_SOON, format!("{whose} ends in less than {warned}"))
     };
     let key = FindingKey { node: node.clone(), service: None, kind: Kind::Certificate, what: what.into() };
-    Some(Finding { key, expected: format!("more than {warned} left"), found })
+    Some(Finding::new(key, format!("more than {warned} left"), found))
 }
 
 #[cfg(test)]

@@ -30,11 +30,8 @@ pub fn clock(node: &NodeName, said: Timestamp, asked_at: Timestamp, now: Timesta
     if off > FURTHEST {
         let way = if ahead > behind { "ahead of" } else { "behind" };
         let key = FindingKey { node: node.clone(), service: None, kind: Kind::Clock, what: "clock".into() };
-        return Clock::Wrong(Finding {
-            key,
-            expected: format!("within {FURTHEST} of the controller's clock"),
-            found: format!("at least {off} {way} it"),
-        });
+        let expected = format!("within {FURTHEST} of the controller's clock");
+        return Clock::Wrong(Finding::new(key, expected, format!("at least {off} {way} it")));
     }
     let furthest = latest.since(said).max(said.since(earliest));
     if furthest <= WELL { Clock::Well } else { Clock::Unclear }

@@ -236,10 +236,9 @@ impl Conduct {
     /// What is still held against it.
     pub fn findings(&mut self, node: &NodeName, now: Timestamp) -> Vec<Finding> {
         self.noted.retain(|_, noted| now.since(noted.last) <= HELD_AGAINST || noted.honest_since < HONEST_ANSWERS);
-        let finding = |(what, noted): (&String, &Noted)| Finding {
-            key: FindingKey { node: node.clone(), service: None, kind: Kind::Agent, what: what.clone() },
-            expected: noted.expected.clone(),
-            found: noted.found.clone(),
+        let finding = |(what, noted): (&String, &Noted)| {
+            let key = FindingKey { node: node.clone(), service: None, kind: Kind::Agent, what: what.clone() };
+            Finding::new(key, noted.expected.clone(), noted.found.clone())
         };
         self.noted.iter().map(finding).collect()
     }
