@@ -178,8 +178,12 @@ impl From<ServiceEvidence> for v1::ServiceEvidence {
             processes: s.processes.into_iter().map(Into::into).collect(),
             health: Some(health),
             unconfirmed: s.confirmation == Confirmation::Awaited,
+            looked: Some(s.looked.into()),
             stranger_address,
             stranger,
+            hidden: s.hidden,
+            outside: s.outside.into_iter().map(Into::into).collect(),
+            outside_omitted: s.outside_omitted,
         }
     }
 }
@@ -210,10 +214,14 @@ impl TryFrom<v1::ServiceEvidence> for ServiceEvidence {
             processes: all("processes", s.processes, TryInto::try_into)?,
             health,
             confirmation: if s.unconfirmed { Confirmation::Awaited } else { Confirmation::Given },
+            looked: s.looked.map(Into::into).unwrap_or_default(),
             stranger: s.stranger.map(|process| Stranger {
                 address: text(s.stranger_address.unwrap_or_default()),
                 process: text(process),
             }),
+            hidden: s.hidden,
+            outside: all("outside", s.outside, TryInto::try_into)?,
+            outside_omitted: s.outside_omitted,
         })
     }
 }
@@ -283,6 +291,9 @@ impl From<Process> for v1::Process {
             age_ms: p.age.0,
             executable: Some(p.executable.into()),
             mappings: p.mappings.into_iter().map(Into::into).collect(),
+            open: p.open.into_iter().map(Into::into).collect(),
+            named: p.named.into_iter().map(Into::into).collect(),
+            open_omitted: p.open_omitted,
             outside: p.outside,
             marker: p.marker.map(Into::into),
             cwd: p.cwd.map(Into::into),
@@ -312,6 +323,9 @@ impl TryFrom<v1::Process> for Process {
             age: Millis(p.age_ms),
             executable: p.executable.ok_or(ConvertError::Missing("executable"))?.try_into()?,
             mappings: all("mappings", p.mappings, TryInto::try_into)?,
+            open: all("open", p.open, TryInto::try_into)?,
+            named: all("named", p.named, TryInto::try_into)?,
+            open_omitted: p.open_omitted,
             outside: p.outside,
             marker: parse_optional("marker", p.marker.as_ref())?,
             cwd: parse_optional("cwd", p.cwd.as_ref())?,
@@ -366,7 +380,10 @@ mod tests {
             parentage: Parentage::Stray,
             age: Millis(9),
             executable: mapped.clone(),
-            mappings: vec![mapped],
+            mappings: vec![mapped.clone()],
+            open: vec![mapped.clone(), mapped.clone()],
+            named: vec![Mapped { digest: None, ..mapped.clone() }],
+            open_omitted: 4,
             outside: 3,
             marker: Some("r-aaaaaaaaaaaa".parse().unwrap()),
             cwd: None,
@@ -404,7 +421,16 @@ mod tests {
             processes: vec![process.clone()],
             health,
             confirmation: Confirmation::Awaited,
+            looked: fleet::looked::Looked {
+                basis: fleet::looked::Depth::Events,
+                swept: Millis(11),
+                hashed: Some(Millis(12)),
+                unwatched: Some("no watches left".into()),
+            },
             stranger: Some(Stranger { address: "127.0.0.1:80".into(), process: "pid 9 x".into() }),
+            hidden: 5,
+            outside: vec![Mapped { place: Place::Outside, ..mapped.clone() }],
+            outside_omitted: 6,
         };
         let attestation = Attestation {
             node: "n1".parse().unwrap(),

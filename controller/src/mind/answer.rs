@@ -101,8 +101,8 @@ impl State {
                 let status = self.status(now);
                 self.reply(to, Ok(status));
             }
-            Ask::Round(to) => {
-                self.ask_everyone();
+            Ask::Round(depth, to) => {
+                self.ask_everyone(depth);
                 self.reply(to, Ok(now));
             }
             Ask::Drift(request, to) => {
@@ -110,8 +110,8 @@ impl State {
                 self.reply(to, Ok(report));
             }
             Ask::SelfTest(by, request, to) => self.begin_selftest(&by, &request, to, now),
-            Ask::Proofs(service, since, to) => {
-                let proofs = self.proofs(&service, since, now);
+            Ask::Proofs(service, since, depth, to) => {
+                let proofs = self.proofs(&service, since, depth, now);
                 self.reply(to, Ok(proofs));
             }
             Ask::ListNodes(to) => {

@@ -209,6 +209,7 @@ impl Controller {
             },
             health: None,
             minimum_grade: Grade::Digest,
+            pins: Vec::new(),
             manifest: Manifest::new(vec![file]).unwrap(),
         };
         let mut bytes = Vec::new();
