@@ -32,6 +32,7 @@ fn ground(stage: &mut Stage, numbers: &[u8]) -> Ground {
             },
             health: None,
             minimum_grade: Grade::Digest,
+            pins: Default::default(),
             manifest: manifest.clone(),
         };
         let path = stage.place.root.join(format!(".fleet/releases/{id}.json"));

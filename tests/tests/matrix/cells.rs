@@ -284,20 +284,23 @@ impl<'a> Cell<'a> {
             hold: Hold::Release { release: self.new.0.clone(), bundle: Digest([0; 32]), size: 1 },
             confirm: Millis(0),
         };
+        let seen = self.look();
         let evidence = ServiceEvidence {
             service: self.place.service.clone(),
             generation: Generation(2),
             progress: Progress::Held,
             confirmation: Confirmation::Given,
             current: self.place.live(),
-            files: self.look().files,
+            files: seen.files,
             files_omitted: 0,
+            looked: seen.looked,
             compared: Some(digest(&self.new.1)),
             processes,
             hidden: 0,
             outside: Vec::new(),
             outside_omitted: 0,
             health: Health::Healthy,
+            stranger: None,
         };
         compare(&order, Some(&evidence), &catalogue)
     }
