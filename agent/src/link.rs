@@ -24,6 +24,7 @@ use crate::confirm::{Confirmer, Question, Reply};
 use crate::fetch::{Chunks, Source, SourceError};
 use crate::node::Node;
 use crate::observe;
+use crate::selftest::{Decoys, Wish};
 
 /// The longest pause between two attempts: a controller that comes back has its fleet back within it. Well below the
 /// five seconds of silence that it bears, or every longer outage of a controller would end with alarms about nodes that
@@ -137,7 +138,8 @@ impl Line {
         tracing::info!(controller = %self.address, "linked");
         // Only the newest challenge is worth an answer; the controller that sent it has given up the ones before.
         let challenge = watch::Sender::new(None);
-        let speaking = speak(node.clone(), challenge.clone(), outbox, observe_every);
+        let (wish, wishes) = mpsc::channel(OUTBOX);
+        let speaking = speak(node.clone(), challenge.clone(), wishes, outbox, observe_every);
         let mut heard = Heard::Nothing;
         let listening = async {
             loop {
@@ -158,6 +160,8 @@ impl Line {
                                 Err(error) => tracing::warn!("a challenge is refused: {error}"),
                             }
                         }
+                        Some(to_agent::Message::Plant(plant)) => drop(wish.send(Wish::Plant(plant)).await),
+                        Some(to_agent::Message::Remove(remove)) => drop(wish.send(Wish::Remove(remove)).await),
                         None => tracing::warn!(
                             "a message of a kind this agent does not know is refused; is the controller newer?"
                         ),
@@ -242,10 +246,12 @@ async fn take(node: &Arc<Node>, desired: Desired) {
 async fn speak(
     node: Arc<Node>,
     challenges: watch::Sender<Option<(Nonce, Depth)>>,
+    mut wishes: mpsc::Receiver<Wish>,
     outbox: mpsc::Sender<FromAgent>,
     observe_every: Millis,
 ) {
     let mut changes = node.changes();
+    let mut decoys = Decoys::new(node.clone());
     let mut asked = challenges.subscribe();
     let mut stated = None;
     let mut hinted = None;
@@ -257,6 +263,14 @@ async fn speak(
     loop {
         tokio::select! {
             biased;
+            // Between two looks, so that no statement shows a decoy that was not told before.
+            Some(wish) = wishes.recv() => {
+                let report = decoys.carry_out(wish).await;
+                if outbox.send(from_agent(from_agent::Message::Decoy(report))).await.is_err() {
+                    return;
+                }
+                continue;
+            }
             challenged = asked.changed() => {
                 if challenged.is_err() {
                     return;

@@ -10,11 +10,10 @@ use fleet::deployment::MigrationOrder;
 use fleet::evidence::{Attestation, MigrationEvidence, Progress, ServiceEvidence};
 use fleet::looked::Depth;
 use fleet::order::Reception;
-use fleet::{Digest, Generation, Hold, Millis, NodeName, Nonce, Order, ServiceName};
+use fleet::{Digest, Generation, Hold, Millis, NodeName, Nonce, Order, ReleaseId, ServiceName};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::clock;
 use crate::durable::FileError;
 use crate::failpoint::Interrupted;
 use crate::fetch;
@@ -25,6 +24,7 @@ use crate::orders::{OrderError, Orders};
 use crate::permit::{Contact, Permit};
 use crate::platform::linux::machine;
 use crate::session;
+use crate::{clock, decoy};
 
 /// How long a stopping agent waits for a keeper in the middle of a step that must not be cut, such as stopping a
 /// service. Being killed there would do no harm either.
@@ -51,6 +51,8 @@ pub struct Node {
     changes: watch::Sender<u64>,
     /// How long the machine was up in the newest statement: no two statements are of the same moment.
     stated: Mutex<Millis>,
+    /// What the decoy of a self-test executes, if that was made for the test: it is looked for like old releases.
+    made: Mutex<Option<(ServiceName, Digest, ReleaseId)>>,
 }
 
 enum Kept {
@@ -85,6 +87,7 @@ impl Node {
             migrations: OnceLock::new(),
             changes: watch::Sender::new(0),
             stated: Mutex::default(),
+            made: Mutex::default(),
         });
         node.clone()
             .blocking(move |node| {
@@ -212,6 +215,38 @@ impl Node {
                 tracing::warn!(%service, "still in the middle of a step; it is resumed at the next start");
             }
         }
+    }
+
+    /// Below which directory the services of this node live.
+    pub fn services_root(&self) -> PathBuf {
+        self.tools.config.services_root.clone()
+    }
+
+    /// The services under whose name a decoy can be planted: those that hold their release.
+    pub fn grounds(&self) -> Vec<decoy::Ground> {
+        let ground = |(service, kept): (&ServiceName, &Kept)| {
+            let Kept::Keeper { status, .. } = kept else { return None };
+            let status = status.borrow();
+            let live = status.live.as_ref().filter(|_| status.progress == Progress::Held)?;
+            let manifest = live.descriptor.manifest.clone();
+            Some(decoy::Ground { place: self.tools.config.place(service), live: live.release.clone(), manifest })
+        };
+        lock(&self.kept).iter().filter_map(ground).collect()
+    }
+
+    /// From now on this is looked for as well; nothing, when no such decoy stands.
+    pub fn know_made(&self, made: Option<(ServiceName, Digest, ReleaseId)>) {
+        *lock(&self.made) = made;
+    }
+
+    /// What a keeper says, and the decoy that was made under the name of its service.
+    fn with_made(&self, service: &ServiceName, mut ground: Status) -> Status {
+        if let Some((_, digest, release)) = lock(&self.made).as_ref().filter(|(of, ..)| of == service) {
+            let mut known = ground.known.as_ref().clone();
+            known.insert(*digest, release.clone());
+            ground.known = Arc::new(known);
+        }
+        ground
     }
 
     fn open_migrations(&self) -> &Arc<Migrations> {
@@ -351,13 +386,13 @@ impl Node {
                 }
                 Ground::Keeper(mut status, generation) => {
                     for _ in 1..LOOKS {
-                        let ground = status.borrow_and_update().clone();
+                        let ground = self.with_made(&service, status.borrow_and_update().clone());
                         let evidence = observe::evidence(observer, depth, &place, &neighbours, generation, &ground);
                         if !status.has_changed().unwrap_or(false) {
                             return evidence;
                         }
                     }
-                    let ground = status.borrow_and_update().clone();
+                    let ground = self.with_made(&service, status.borrow_and_update().clone());
                     observe::evidence(observer, depth, &place, &neighbours, generation, &ground)
                 }
             }

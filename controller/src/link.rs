@@ -153,6 +153,10 @@ async fn listen(mind: &Mind, node: &NodeName, session: u64, incoming: &mut Strea
                 }
                 Err(e) => Message::Garbled { node: node.clone(), session, reason: e.to_string() },
             },
+            v1::from_agent::Message::Decoy(report) => match report.try_into() {
+                Ok(report) => Message::Decoy { node: node.clone(), session, report },
+                Err(e) => Message::Garbled { node: node.clone(), session, reason: e.to_string() },
+            },
             v1::from_agent::Message::Hint(_) => Message::Hinted { node: node.clone(), session },
             v1::from_agent::Message::Hello(_) => continue,
         };

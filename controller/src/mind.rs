@@ -24,6 +24,7 @@ mod queue;
 mod releases;
 mod request;
 mod roster;
+mod selftest;
 mod silence;
 mod speaking;
 mod state;
@@ -83,6 +84,15 @@ pub enum Message {
         session: u64,
         /// Why not.
         reason: String,
+    },
+    /// An agent says what became of a decoy.
+    Decoy {
+        /// The node, by its certificate.
+        node: NodeName,
+        /// The number of the stream.
+        session: u64,
+        /// What.
+        report: fleet::selftest::Report,
     },
     /// An agent thinks that something changed.
     Hinted {
@@ -169,6 +179,7 @@ impl State {
             Message::Connected { node, session, outbox, greeting } => {
                 self.connected(node, OpenLink { session, outbox }, greeting, now)
             }
+            Message::Decoy { node, session, report } => self.decoy_reported(&node, session, report, now),
             Message::Garbled { node, session, reason } => self.garbled(&node, session, reason, now),
             Message::Attested { node, session, attestation } => self.attested(&node, session, *attestation, now),
             Message::Hinted { node, session } => self.hinted(&node, session, now),
@@ -215,6 +226,7 @@ async fn run(
         }
         if now >= next_presence {
             state.look_for_silence(now);
+            state.watch_selftest(now);
             next_presence = now.after(PRESENCE_EVERY);
         }
         state.drive(now);

@@ -10,6 +10,7 @@ use fleet::deployment::{Fact, Kind};
 use fleet::drift::{Finding, FindingKey};
 use fleet::ledger::{LedgerEntry, OpenFinding};
 use fleet::release::Version;
+use fleet::selftest::Outcome;
 use fleet::statement::Verdict;
 use fleet::{DeploymentId, Digest, Generation, NodeName, Order, PlanId, ReleaseId, ServiceName, Timestamp};
 use fleet_certs::TokenRecord;
@@ -151,6 +152,8 @@ pub enum Change {
     },
     /// A statement that is kept no longer.
     ForgetStatement(StatementRecord),
+    /// The newest self-test of the alarm.
+    SelfTest(Box<Outcome>),
     /// A line of the ledger, and what it leaves open.
     Ledger {
         /// The line.
@@ -313,6 +316,8 @@ pub struct Loaded {
     pub findings: Vec<OpenFinding>,
     /// How many lines the ledger has.
     pub ledger_lines: u64,
+    /// The newest self-test of the alarm.
+    pub selftest: Option<Outcome>,
 }
 
 const JOURNAL: &str = "journal/";
@@ -330,6 +335,7 @@ const STATEMENTS: &str = "statements/";
 const ENVELOPES: &str = "envelopes/";
 const FINDINGS: &str = "findings/";
 const LEDGER: &str = "ledger/";
+const SELFTEST: &str = "selftest";
 
 /// Saves changes: all of them in one batch of the store, which they fit but for orders to thousands of nodes. Then the
 /// first batch has the facts, and a crash in between is healed by saying the orders again.
@@ -390,6 +396,7 @@ fn encode(change: &Change, values: &mut Vec<Value>) -> Result<(), RecordError> {
             values.push(Value::delete(statement_key(record.sequence)));
             values.extend((0..record.pieces).map(|number| Value::delete(envelope_key(record.sequence, number))));
         }
+        Change::SelfTest(outcome) => values.push(Value::put(SELFTEST.into(), outcome, Expect::Anything)?),
         Change::Ledger { entry, index, open } => {
             values.push(Value::put(ledger_key(*index), entry, Expect::Absent)?);
             let (LedgerEntry::Opened { finding: Finding { key, .. }, .. }
@@ -484,6 +491,7 @@ pub async fn load(store: &dyn Store) -> Result<Loaded, RecordError> {
         list::<StatementRecord>(store, STATEMENTS).await?.into_iter().map(|(_, s)| (s.sequence, s)).collect();
     loaded.findings = list::<OpenFinding>(store, FINDINGS).await?.into_iter().map(|(_, f)| f).collect();
     loaded.ledger_lines = ledger_lines(store).await?;
+    loaded.selftest = list::<Outcome>(store, SELFTEST).await?.into_iter().next().map(|(_, outcome)| outcome);
     Ok(loaded)
 }
 

@@ -51,6 +51,22 @@ impl Catalogue {
         self.releases.insert(id, Known { descriptor, digest });
     }
 
+    /// Takes a digest for a file of a release that nobody uploaded: the decoy of a self-test.
+    pub fn lend(&mut self, service: ServiceName, digest: Digest, release: ReleaseId) {
+        self.by_digest.entry((service, digest)).or_default().push(release);
+    }
+
+    /// No longer.
+    pub fn take_back(&mut self, service: &ServiceName, digest: &Digest, release: &ReleaseId) {
+        let key = (service.clone(), *digest);
+        if let Some(owners) = self.by_digest.get_mut(&key) {
+            owners.retain(|owner| owner != release);
+            if owners.is_empty() {
+                self.by_digest.remove(&key);
+            }
+        }
+    }
+
     /// A release by its id.
     pub fn get(&self, id: &ReleaseId) -> Option<&Arc<Descriptor>> {
         self.releases.get(id).map(|known| &known.descriptor)

@@ -18,6 +18,7 @@ pub mod order;
 pub mod outcome;
 pub mod release;
 pub mod segments;
+pub mod selftest;
 pub mod sequence;
 pub mod statement;
 pub mod time;

@@ -4,6 +4,7 @@
 pub mod convert;
 pub mod looked;
 pub mod rollout;
+pub mod selftest;
 
 /// Generated from `fleet/v1/*.proto`.
 #[allow(missing_docs, clippy::all, clippy::unwrap_used)]

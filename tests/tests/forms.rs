@@ -387,7 +387,7 @@ fn the_ready_made_files_are_what_their_programs_read() {
     // Five fields of time, a user that is a word, and a command whose flags exist.
     let cron = fs::read_to_string(examples().join("cron.d/fleet-drift")).unwrap();
     let jobs: Vec<_> = cron.lines().filter(|line| line.starts_with(|c: char| c == '*' || c.is_ascii_digit())).collect();
-    assert_eq!(jobs.len(), 2, "{cron}");
+    assert_eq!(jobs.len(), 3, "{cron}");
     for job in jobs {
         let words: Vec<_> = job.split_whitespace().collect();
         assert_eq!((words[5], words[6], words[7]), ("fleet", "fleetctl", "drift"), "{job}");

@@ -4,6 +4,7 @@
 
 mod boot_clock;
 mod crowd;
+mod decoy;
 mod descriptors;
 mod digests;
 mod ears;
@@ -30,6 +31,7 @@ mod verity;
 mod view;
 mod watch;
 
+pub use decoy::Decoy;
 pub use observer::{LinuxObserver, WatchPace};
 pub use supervisor::LinuxSupervisor;
 pub use watch::WatchLimits;

@@ -38,6 +38,7 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/fleet.v1.Operator/WatchDeployment", &[Role::Operator]),
     ("/fleet.v1.Operator/Status", &[Role::Operator]),
     ("/fleet.v1.Operator/Drift", &[Role::Operator]),
+    ("/fleet.v1.Operator/SelfTest", &[Role::Operator]),
     ("/fleet.v1.Operator/Verify", &[Role::Operator]),
     ("/fleet.v1.Operator/ListStatements", &[Role::Operator]),
     ("/fleet.v1.Operator/GetStatement", &[Role::Operator]),

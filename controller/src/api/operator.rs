@@ -316,6 +316,11 @@ impl v1::operator_server::Operator for OperatorService {
         self.ask(|to| Ask::Drift(request, to)).await
     }
 
+    async fn self_test(&self, request: Request<v1::SelfTestRequest>) -> Result<Response<v1::SelfTestReport>, Status> {
+        let actor = actor(&request);
+        self.ask(|to| Ask::SelfTest(actor, request.into_inner(), to)).await
+    }
+
     async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyReply>, Status> {
         let actor = actor(&request);
         let request = request.into_inner();

@@ -109,6 +109,7 @@ impl State {
                 let report = self.drift_report(&request, now);
                 self.reply(to, Ok(report));
             }
+            Ask::SelfTest(by, request, to) => self.begin_selftest(&by, &request, to, now),
             Ask::Proofs(service, since, depth, to) => {
                 let proofs = self.proofs(&service, since, depth, now);
                 self.reply(to, Ok(proofs));

@@ -68,6 +68,8 @@ pub enum Ask {
     Round(Depth, Reply<Timestamp>),
     /// The open findings.
     Drift(v1::DriftRequest, Reply<v1::DriftReport>),
+    /// Try whether the alarm fires; answered when it is over.
+    SelfTest(Actor, v1::SelfTestRequest, Reply<v1::SelfTestReport>),
     /// The proofs asked for since a time that rest on a look so deep, and who has still not answered.
     Proofs(String, Timestamp, Depth, Reply<Proofs>),
     /// The same, now, signed and kept: the answer to `verify`.

@@ -18,11 +18,11 @@ impl State {
     pub(super) fn drift_report(&self, request: &v1::DriftRequest, now: Timestamp) -> v1::DriftReport {
         let named: BTreeSet<&str> = request.nodes.iter().map(String::as_str).collect();
         let asked = |node: &NodeName| named.is_empty() || named.contains(node.as_str());
-        let findings: Vec<_> = self
+        let (decoys, findings): (Vec<_>, Vec<_>) = self
             .ledger
             .open()
             .filter(|open| asked(&open.finding.key.node) && concerns(&open.finding.key, &request.service))
-            .collect();
+            .partition(|open| self.is_of_decoy(&open.finding.key));
         let (mut found, mut away) = (BTreeSet::new(), BTreeSet::new());
         for key in findings.iter().map(|open| &open.finding.key) {
             found.insert(&key.node);
@@ -33,6 +33,8 @@ impl State {
         let mut report = v1::DriftReport {
             made_at_ms: now.0,
             findings: findings.iter().map(|open| finding_view(&open.finding, open.since)).collect(),
+            self_test: self.selftest_view(),
+            decoys: decoys.iter().map(|open| finding_view(&open.finding, open.since)).collect(),
             ..v1::DriftReport::default()
         };
         let mut oldest = None;
@@ -64,7 +66,7 @@ impl State {
         let mut findings: Vec<_> = self
             .ledger
             .open()
-            .filter(|open| concerns(&open.finding.key, service))
+            .filter(|open| concerns(&open.finding.key, service) && !self.is_of_decoy(&open.finding.key))
             .map(|o| (&o.finding, o.since))
             .collect();
         let named: BTreeSet<_> = findings.iter().map(|(f, _)| (f.key.node.clone(), f.key.service.clone())).collect();

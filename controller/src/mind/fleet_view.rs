@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use fleet::drift::{Kind, Standing};
+use fleet::drift::{FindingKey, Kind, Standing};
 use fleet::looked::Depth;
 use fleet::{Hold, NodeName, Order, ReleaseId, ServiceName, Timestamp};
 use fleet_proto::v1;
@@ -49,7 +49,8 @@ impl State {
             .and_then(|id| self.releases.get(id))
             .map(|record| record.version.to_string())
             .unwrap_or_default();
-        let findings = self.ledger.open().filter(|open| open.finding.key.service.as_ref() == Some(service)).count();
+        let of_service = |key: &FindingKey| key.service.as_ref() == Some(service) && !self.is_of_decoy(key);
+        let findings = self.ledger.open().filter(|open| of_service(&open.finding.key)).count();
         let silent = orders.iter().filter(|order| !self.is_fresh(&order.node, now)).count();
         let running = last.is_some_and(|(_, j)| j.deployment.outcome().is_none());
         let mixed = orders.iter().any(|order| order.hold.release() != release.as_ref());
@@ -88,7 +89,8 @@ impl State {
     pub(super) fn node_view(&self, name: &NodeName, now: Timestamp) -> Option<v1::Node> {
         let record = self.nodes.get(name)?;
         let seen = self.seen.get(name);
-        let findings: Vec<_> = self.ledger.open().filter(|open| open.finding.key.node == *name).collect();
+        let of_node = |key: &FindingKey| key.node == *name && !self.is_of_decoy(key);
+        let findings: Vec<_> = self.ledger.open().filter(|open| of_node(&open.finding.key)).collect();
         let has = |kind| findings.iter().any(|open| open.finding.key.kind == kind);
         let deploying =
             self.deployments.values().any(|j| j.deployment.is_pointing_at(name, &j.deployment.spec().service));
@@ -123,6 +125,7 @@ impl State {
             findings: findings.len() as u32,
             certificate_serial: record.enrolled.as_ref().map(|enrolled| enrolled.serial.clone()).unwrap_or_default(),
             certificate_not_after_ms: record.enrolled.as_ref().map(|enrolled| enrolled.not_after.0),
+            selftest: seen.is_some_and(|seen| seen.volunteers),
         })
     }
 

@@ -8,6 +8,7 @@ use fleet::drift::{Comparison, Finding, FindingKey, Kind, Standing, compare};
 use fleet::evidence::Confirmation;
 use fleet::ledger::Subject;
 use fleet::release::Grade;
+use fleet::selftest::owed_to_decoy;
 use fleet::{Generation, Millis, NodeName, Order, ServiceName, Timestamp};
 
 use super::ask::Reply;
@@ -26,7 +27,18 @@ impl State {
         for order in &orders {
             let evidence = attestation.services.iter().find(|evidence| evidence.service == order.service);
             let comparison = compare(order, evidence, &self.catalogue);
-            self.judge(node, &order.service, order.generation, comparison, asked_at, now);
+            // What is found of a decoy goes to the ledger, and is no reason to think otherwise of the node.
+            match self.compare_without_decoy(order, evidence, attestation.up) {
+                None => {
+                    self.judge(order, comparison.clone(), &comparison, asked_at, now);
+                    self.watch_decoy(order, None, now);
+                }
+                Some(counted) => {
+                    let shown = mark_decoy(comparison, &counted);
+                    self.judge(order, counted.clone(), &shown, asked_at, now);
+                    self.watch_decoy(order, Some((&shown, &counted)), now);
+                }
+            }
         }
         for migration in &attestation.migrations {
             let (attempt, report) = (migration.attempt, migration.report.clone());
@@ -87,15 +99,16 @@ impl State {
         }
     }
 
+    /// `comparison` is what counts; `shown` is what the ledger is told, a decoy among it.
     fn judge(
         &mut self,
-        node: &NodeName,
-        service: &ServiceName,
-        generation: Generation,
+        order: &Order,
         comparison: Comparison,
+        shown: &Comparison,
         asked_at: Timestamp,
         now: Timestamp,
     ) {
+        let (node, service, generation) = (&order.node, &order.service, order.generation);
         let seen = match &comparison.standing {
             Standing::Proven { grade, up, confirmation } => {
                 Seen::Proven { grade: *grade, up: *up, confirmation: *confirmation }
@@ -113,7 +126,7 @@ impl State {
             .map(|(id, _)| id.clone())
             .collect();
         if let Some(known) = self.seen.get_mut(node) {
-            known.comparisons.insert(service.clone(), comparison.clone());
+            known.comparisons.insert(service.clone(), comparison);
         }
         self.confirm_the_proven(node, service);
         let running: Vec<_> = self
@@ -133,7 +146,7 @@ impl State {
         if self.order(node, service).is_some_and(|order| order.generation != generation) {
             return;
         }
-        if let Some(findings) = self.statement(node, service, &comparison, pointing.is_empty(), now) {
+        if let Some(findings) = self.statement(node, service, shown, pointing.is_empty(), now) {
             let entries = self.ledger.observe(Subject::Service(node, service), findings, now);
             self.save_ledger(entries);
         }
@@ -225,4 +238,13 @@ impl State {
         };
         Some(vec![Finding::new(key, expected, found)])
     }
+}
+
+/// The ledger keeps what was found of a decoy, and that it was one.
+fn mark_decoy(mut shown: Comparison, counted: &Comparison) -> Comparison {
+    let owed = owed_to_decoy(&shown, counted);
+    for finding in shown.findings.iter_mut().filter(|finding| owed.contains(&finding.key)) {
+        finding.found.push_str(", planted for a self-test");
+    }
+    shown
 }

@@ -19,6 +19,8 @@ pub(super) struct Unsaid {
     desired: BTreeSet<NodeName>,
     /// Nodes that are asked for fresh evidence, and how deep they shall look.
     challenges: BTreeMap<NodeName, Depth>,
+    /// What else is said to nodes.
+    words: Vec<(NodeName, v1::to_agent::Message)>,
     /// Tests to run on this host.
     tests: Vec<GateTest>,
     /// Statements to read from the store, for whoever asked for them.
@@ -32,6 +34,11 @@ impl State {
     pub(super) fn say_desired(&mut self, node: &NodeName) {
         self.unsaid.desired.insert(node.clone());
         self.challenge(node, Depth::Events);
+    }
+
+    /// Says something to a node.
+    pub(super) fn say(&mut self, node: &NodeName, word: v1::to_agent::Message) {
+        self.unsaid.words.push((node.clone(), word));
     }
 
     /// Asks a node for fresh evidence, from a look that is at least so deep.
@@ -95,6 +102,9 @@ impl State {
         }
         for (node, depth) in &unsaid.challenges {
             self.send_challenge(node, *depth);
+        }
+        for (node, word) in unsaid.words {
+            self.send(&node, v1::ToAgent { message: Some(word) });
         }
         for test in unsaid.tests {
             tokio::spawn(test.run());

@@ -17,6 +17,7 @@ use tonic::Status;
 
 use super::Message;
 use super::ask::Reply;
+use super::selftest::SelfTests;
 use super::speaking::Unsaid;
 use crate::artifacts::{ArtifactError, Artifacts};
 use crate::config::Config;
@@ -58,6 +59,8 @@ pub struct State {
     pub(super) ledger_lines: u64,
     /// The lives of the certificates that are no node's, each with whose it is.
     pub(super) own_certificates: Vec<(&'static str, Life)>,
+    /// Self-tests of the alarm.
+    pub(super) selftests: SelfTests,
     pub(super) seen: BTreeMap<NodeName, NodeSeen>,
     pub(super) allowed: AllowList,
     pub(super) sessions: Sessions,
@@ -243,6 +246,7 @@ impl State {
             ledger,
             ledger_lines: loaded.ledger_lines,
             own_certificates: Vec::new(),
+            selftests: SelfTests::resume(loaded.selftest),
             seen,
             allowed,
             sessions,

@@ -24,11 +24,22 @@ async fn what_is_saved_is_loaded() {
     let finding = Finding::new(key, "a", "b");
     let fact = |at| Fact::SegmentStarted { at: Timestamp(at), segment: 0 };
     let id: DeploymentId = "d-x".parse().unwrap();
+    let tested = Outcome {
+        node: Some("n1".parse().unwrap()),
+        at: Timestamp(7),
+        by: "admin".into(),
+        verdict: fleet::selftest::Verdict::Failed,
+        detail: "not found".into(),
+        deadline: fleet::Millis(9),
+        found_after: None,
+        closed_after: None,
+    };
     let changes = [
         Change::Fact { deployment: id.clone(), index: 0, fact: Box::new(fact(1)) },
         Change::Fact { deployment: id.clone(), index: 1, fact: Box::new(fact(2)) },
         Change::Order(order("n1", 3)),
         Change::Generation(Generation(4)),
+        Change::SelfTest(Box::new(tested.clone())),
         Change::Ledger {
             entry: LedgerEntry::Opened { at: Timestamp(5), finding: finding.clone() },
             index: 0,
@@ -39,6 +50,7 @@ async fn what_is_saved_is_loaded() {
     let loaded = load(&store).await.unwrap();
     assert_eq!(loaded.journals[&id], [fact(1), fact(2)]);
     assert_eq!(loaded.generation, Generation(4));
+    assert_eq!(loaded.selftest, Some(tested));
     assert_eq!(loaded.book.into_values().flat_map(BTreeMap::into_values).collect::<Vec<_>>(), [order("n1", 3)]);
     assert_eq!(loaded.findings, [OpenFinding { finding: finding.clone(), since: Timestamp(5) }]);
     assert_eq!(loaded.ledger_lines, 1);

@@ -26,7 +26,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 pub use agent::{Agent, held, statement};
-pub use puppet::{Act, Life, Puppet};
+pub use puppet::{Act, Life, Puppet, Scan};
 
 /// So long is waited for what must happen, before a test fails instead of hanging. Nothing is asserted by it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -161,8 +161,15 @@ impl Controller {
 
     /// A node whose agent does what it is told, once it has been observed.
     pub async fn puppet(&self, name: &str) -> Puppet {
+        self.puppet_with(name, |_| {}).await
+    }
+
+    /// The same, born to behave otherwise.
+    pub async fn puppet_with(&self, name: &str, change: impl FnOnce(&mut Life)) -> Puppet {
         let dialer = self.join_as("node", name).await;
-        let puppet = Puppet::new(name, dialer, self.address.clone(), self.ups.subscribe(), Arc::clone(&self.known));
+        let (known, mut life) = (Arc::clone(&self.known), Life::default());
+        change(&mut life);
+        let puppet = Puppet::born(name, dialer, self.address.clone(), self.ups.subscribe(), known, life);
         self.until_node(name, |node| node.last_observation_ms.is_some()).await;
         puppet
     }

@@ -27,6 +27,21 @@ pub enum Act {
     Fail,
 }
 
+/// What becomes of a decoy that it is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scan {
+    /// It is planted and seen, and gone when it is sent away.
+    Sees,
+    /// It is planted, and never seen.
+    Blind,
+    /// It is planted and seen, and whatever is seen once is seen for ever.
+    NeverForgets,
+    /// It is planted, and what it executes cannot be read.
+    Misreads,
+    /// It is not planted.
+    Refuses,
+}
+
 /// What an agent was told and how it behaves.
 #[derive(Debug, Clone, Default)]
 pub struct Life {
@@ -52,6 +67,16 @@ pub struct Life {
     pub bent: BTreeMap<String, String>,
     /// How far its clock is ahead of the controller's; it says nothing of its clock if there is nothing here.
     pub clock_ahead_ms: Option<i64>,
+    /// How it behaves as a volunteer for self-tests, if it is one.
+    pub volunteers: Option<Scan>,
+    /// What a decoy executes: this release, which was once held.
+    pub old: Option<String>,
+    /// The decoy that is seen: its number, and when it began.
+    pub decoy: Option<(u32, u64)>,
+    /// Another process that is no decoy and executes the same.
+    pub forgotten: bool,
+    /// How long its machine has been up, if it is a volunteer.
+    pub up_ms: u64,
     /// Whether it keeps its stream open and answers nothing.
     pub mute: bool,
 }
@@ -73,14 +98,15 @@ struct Place {
 }
 
 impl Puppet {
-    pub fn new(
+    pub fn born(
         name: &str,
         dialer: Dialer,
         address: String,
         ups: watch::Receiver<u64>,
         known: Arc<Mutex<BTreeMap<String, Known>>>,
+        life: Life,
     ) -> Self {
-        let life = Arc::new(watch::Sender::new(Life::default()));
+        let life = Arc::new(watch::Sender::new(life));
         let place = Place { address, ups, known };
         let mut puppet = Self { name: name.into(), dialer, life, place, task: None };
         puppet.come_back();
@@ -151,7 +177,7 @@ async fn live(name: String, dialer: Dialer, mut place: Place, life: Arc<watch::S
     loop {
         place.ups.borrow_and_update();
         if let Ok(channel) = dialer.channel(&place.address, "localhost").await
-            && let Ok(agent) = Agent::try_connect(channel, &name).await
+            && let Ok(agent) = Agent::greet(channel, &name, hello(&life)).await
         {
             converse(agent, &place, &life).await;
         }
@@ -161,12 +187,24 @@ async fn live(name: String, dialer: Dialer, mut place: Place, life: Arc<watch::S
     }
 }
 
+fn hello(life: &watch::Sender<Life>) -> v1::Hello {
+    v1::Hello { selftest: life.borrow().volunteers.is_some(), ..Agent::hello() }
+}
+
 async fn converse(mut agent: Agent, place: &Place, life: &watch::Sender<Life>) {
     while let Ok(Some(v1::ToAgent { message: Some(message) })) = agent.from_controller.message().await {
         match message {
             v1::to_agent::Message::Desired(desired) => life.send_modify(|life| life.take(desired)),
+            v1::to_agent::Message::Plant(plant) => {
+                let mut report = None;
+                life.send_modify(|life| report = life.plant(plant.test));
+                let message = report.map(v1::from_agent::Message::Decoy);
+                drop(agent.to_controller.send(v1::FromAgent { message }).await);
+            }
+            v1::to_agent::Message::Remove(_) => life.send_modify(Life::remove),
             v1::to_agent::Message::Challenge(challenge) => {
                 life.send_if_modified(Life::obey);
+                life.send_modify(|life| life.up_ms += 1_000);
                 let attestation = life.borrow().attest(&agent.name, challenge.nonce, place);
                 let Some(attestation) = attestation else { continue };
                 let message = Some(v1::from_agent::Message::Attestation(attestation));
@@ -197,6 +235,48 @@ impl Life {
         self.obey();
     }
 
+    fn plant(&mut self, test: String) -> Option<v1::DecoyReport> {
+        use v1::decoy_report::State;
+        let (scan, old) = (self.volunteers?, self.old.clone()?);
+        let state = if scan == Scan::Refuses {
+            State::Refused(v1::DecoyRefused { reason: "no tracing here".into() })
+        } else {
+            let (pid, born_ms) = (4_711, self.up_ms);
+            self.decoy = (scan != Scan::Blind).then_some((pid, born_ms));
+            State::Planted(v1::DecoyPlanted { service: "web".into(), release: old, pid, born_ms, made: None })
+        };
+        Some(v1::DecoyReport { test, state: Some(state) })
+    }
+
+    fn remove(&mut self) {
+        if self.volunteers != Some(Scan::NeverForgets) {
+            self.decoy = None;
+        }
+    }
+
+    /// Processes that execute what was held once.
+    fn strays(&self, place: &Place) -> Vec<v1::Process> {
+        let Some(old) = &self.old else { return Vec::new() };
+        let executes = place.known.lock().unwrap().get(old).cloned().unwrap().executable;
+        let digest = (self.volunteers != Some(Scan::Misreads)).then_some(executes);
+        let stray = |pid, born: u64| v1::Process {
+            pid,
+            parentage: v1::Parentage::Stray.into(),
+            age_ms: self.up_ms - born,
+            executable: Some(v1::Mapped {
+                path: "/tmp/decoy".into(),
+                digest: digest.clone(),
+                deleted: true,
+                ..Default::default()
+            }),
+            started: v1::Started::AfterActivation.into(),
+            command: "decoy".into(),
+            ..Default::default()
+        };
+        let decoy = self.decoy.map(|(pid, born)| stray(pid, born));
+        decoy.into_iter().chain(self.forgotten.then(|| stray(815, 0))).collect()
+    }
+
     fn act_on(&self, release: &str) -> Act {
         self.acts.get(release).copied().unwrap_or_default()
     }
@@ -222,7 +302,9 @@ impl Life {
         if self.mute {
             return None;
         }
+        let up_ms = self.volunteers.map(|_| self.up_ms);
         Some(v1::Attestation {
+            up_ms,
             node: node.into(),
             nonce,
             boot_id: "b".into(),
@@ -247,11 +329,15 @@ impl Life {
         };
         let Some(release) = wish(order) else { return without };
         let known = place.known.lock().unwrap().get(&release).cloned().unwrap();
-        let running = v1::ServiceEvidence {
+        let mut running = v1::ServiceEvidence {
             compared: Some(known.compared),
             current,
             ..held(&order.service, order.generation, &release, known.executable)
         };
+        for process in &mut running.processes {
+            process.age_ms = process.age_ms.min(self.volunteers.map_or(u64::MAX, |_| self.up_ms));
+        }
+        running.processes.extend(self.strays(place));
         match self.act_on(&release) {
             Act::Hold => running,
             Act::HoldUnconfirmed => v1::ServiceEvidence { unconfirmed: true, ..running },

@@ -1,6 +1,8 @@
 //! `fleetctl drift`: where the fleet differs from what is desired, in every form that people and programs watch. A
 //! report that cannot be made, or is too old, is an alarm: it says UNKNOWN in each of them and never ends with 0.
 
+mod selftest;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -46,7 +48,9 @@ const FORMS: [Format; 10] = [
 
 /// Shows what was found by itself in the last seconds; --fresh looks again first.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:
   fleetctl drift web-12 --fresh
   fleetctl drift --quiet --ping https://hc-ping.com/UUID   # cron: silent when all is well
   fleetctl drift --format nagios -w 0 -c 2 -t 10
@@ -60,8 +64,11 @@ A file given by --output-file is replaced in one step, also when there is no rep
 UNKNOWN. A ping that fails is told on standard error and changes no exit code.
 
 A service whose nodes shall hold different releases (after deploy --limit) is no drift: nothing
-differs from what is desired. A note says so, except with --quiet.")]
+differs from what is desired. A note says so, except with --quiet."
+)]
 pub struct Args {
+    #[command(subcommand)]
+    verb: Option<Verb>,
     /// Only these nodes
     #[arg(value_name = "NODE")]
     nodes: Vec<NodeName>,
@@ -106,7 +113,18 @@ fn seconds(text: &str) -> Result<Millis, String> {
     super::some_time(&if digits { format!("{text}s") } else { text.to_owned() })
 }
 
-pub(super) async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
+/// What can be done about drift.
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Plant a decoy of old code, and see whether the alarm fires
+    Selftest(selftest::Args),
+}
+
+pub(super) async fn run(session: &Session, mut args: Args) -> Result<u8, Failure> {
+    match args.verb.take() {
+        Some(Verb::Selftest(args)) => return selftest::run(session, args).await,
+        None => {}
+    }
     let format = session.format(&FORMS, "drift")?;
     let file = args.output_file.as_deref().map(OutputFile::at).transpose()?;
     if format == Format::Textfile && file.is_none() {

@@ -109,6 +109,7 @@ struct AgentToml<'a> {
     state_dir: std::path::PathBuf,
     services_root: std::path::PathBuf,
     scope: &'a str,
+    selftest: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     service_user: Option<&'a str>,
     environment: std::collections::BTreeMap<&'a str, String>,
@@ -137,6 +138,7 @@ fn agent_toml(layout: &Layout, shape: Shape, number: u16, name: &str) -> String 
         state_dir: dir.join("state"),
         services_root: dir.join("services"),
         scope: "root",
+        selftest: true,
         service_user: service_user(&dir),
         environment: [("PORT", shape.node(number).port().to_string())].into(),
         balancer: BalancerToml {

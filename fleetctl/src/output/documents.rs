@@ -91,7 +91,9 @@ documents! {
     /// One service.
     ServiceStatus { service: String, environment: String, version: Option<String>, release: Option<String>, nodes_proven: u32, nodes_expected: u32, state: String, findings: u32, last: Option<Deployment> }
     /// A drift report.
-    DriftReport { made_at: String, fresh: bool, unknown: Option<String>, oldest_observation_ms: Option<u64>, unobserved: Vec<String>, mixed: Vec<String>, summary: DriftSummary, items: Vec<Finding> }
+    DriftReport { made_at: String, fresh: bool, unknown: Option<String>, oldest_observation_ms: Option<u64>, unobserved: Vec<String>, mixed: Vec<String>, summary: DriftSummary, items: Vec<Finding>, self_test: Option<SelfTestReport>, decoys: Vec<Finding> }
+    /// A self-test of the alarm.
+    SelfTestReport { node: Option<String>, at: String, by: String, result: String, detail: String, deadline_ms: u64, found_after_ms: Option<u64>, closed_after_ms: Option<u64> }
     /// Its numbers.
     DriftSummary { nodes: u32, compliant: u32, drifted: u32, unreachable: u32, findings: usize }
     /// One finding.

@@ -88,6 +88,17 @@ pub fn summary(report: &v1::DriftReport) -> String {
     )
 }
 
+/// `self-test: passed on n1 3h ago; the decoy was found after 2.1s`
+pub fn selftest_line(test: &v1::SelfTestReport, now_ms: i64) -> String {
+    let word = match test.result.as_str() {
+        "passed" | "running" => plain(&test.result),
+        other => plain(other).to_uppercase(),
+    };
+    let node = if test.node.is_empty() { String::new() } else { format!(" on {}", plain(&test.node)) };
+    let found = test.found_after_ms.map(|ms| format!("; the decoy was found after {}", Millis(ms)));
+    format!("self-test: {word}{node} {} ago{}", age_at(now_ms, test.at_ms), found.unwrap_or_default())
+}
+
 /// The whole report for people.
 pub fn render(report: &v1::DriftReport, exit: u8, width: Width) -> String {
     let mut text = match width {
@@ -95,6 +106,9 @@ pub fn render(report: &v1::DriftReport, exit: u8, width: Width) -> String {
         Width::Wide => wide(&report.findings),
     };
     text += &format!("{}   (exit {exit})\n", summary(report));
+    if let Some(test) = &report.self_test {
+        text += &format!("  {}\n", selftest_line(test, report.made_at_ms));
+    }
     // The first node that can be repaired by deploying to it again; an unreachable one cannot.
     if let Some(finding) = report.findings.iter().find(|f| !matches!(f.kind.as_str(), "unreachable" | "unmanaged")) {
         text += &format!("  look     fleetctl nodes show {}\n", plain(&finding.node));

@@ -5,6 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use fleet_proto::selftest;
+
 use super::seen::Seen;
 use super::text::plain;
 
@@ -24,6 +26,7 @@ pub fn render(seen: &Seen) -> String {
     scan(seen, &mut text);
     deployments(seen, &mut text);
     nodes(seen, &mut text);
+    selftest(seen, &mut text);
     text.0
 }
 
@@ -103,6 +106,28 @@ fn nodes(seen: &Seen, text: &mut Text) {
     if let Some((at, subject)) = soonest {
         let labels = [("subject", subject.as_str()), ("kind", "agent_min")];
         text.sample("fleet_certificate_not_after_timestamp_seconds", &labels, &seconds(at));
+    }
+}
+
+/// The newest self-test, if there ever was one; nothing while one is at work, as it is not known how it will end.
+fn selftest(seen: &Seen, text: &mut Text) {
+    let Some(test) = seen.report.self_test.as_ref().filter(|test| test.result != selftest::RUNNING) else { return };
+    text.family(
+        "fleet_drift_selftest_success",
+        "Whether the decoy of the newest self-test was found and forgotten in time.",
+    );
+    text.sample("fleet_drift_selftest_success", &[], if selftest::passed(test) { "1" } else { "0" });
+    text.family(
+        "fleet_drift_selftest_timestamp_seconds",
+        "When the newest self-test began, by the controller's clock.",
+    );
+    text.sample("fleet_drift_selftest_timestamp_seconds", &[], &seconds(test.at_ms));
+    if let Some(after) = test.found_after_ms {
+        text.family(
+            "fleet_drift_selftest_seconds",
+            "How long the decoy of the newest self-test stood before it was found.",
+        );
+        text.sample("fleet_drift_selftest_seconds", &[], &seconds(i64::try_from(after).unwrap_or(i64::MAX)));
     }
 }
 
@@ -209,6 +234,30 @@ mod tests {
         );
         assert!(text.starts_with("# HELP fleet_drift_up "), "{text}");
         assert_eq!(START, 1_795_252_443_000);
+    }
+
+    #[test]
+    fn a_self_test_has_its_series() {
+        let selftests = |test: Option<v1::SelfTestReport>| {
+            let text = render(&seen(v1::DriftReport { self_test: test, ..clean() }));
+            let of = |line: &&str| line.starts_with("fleet_drift_selftest");
+            samples(&text).into_iter().filter(of).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let test = |result: &str, found_after_ms| {
+            Some(v1::SelfTestReport {
+                result: result.into(),
+                at_ms: START,
+                found_after_ms,
+                ..v1::SelfTestReport::default()
+            })
+        };
+        assert!(selftests(None).is_empty() && selftests(test("running", None)).is_empty());
+        let at = "fleet_drift_selftest_timestamp_seconds 1795252443.000";
+        let passed = selftests(test("passed", Some(2_100)));
+        assert_eq!(passed, ["fleet_drift_selftest_success 1", at, "fleet_drift_selftest_seconds 2.100"]);
+        for result in ["failed", "unknown"] {
+            assert_eq!(selftests(test(result, None)), ["fleet_drift_selftest_success 0", at]);
+        }
     }
 
     #[test]

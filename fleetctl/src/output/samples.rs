@@ -195,6 +195,7 @@ pub(crate) fn drift() -> v1::DriftReport {
         unreachable: 1,
         oldest_observation_ms: Some(12_000),
         unobserved: vec![],
+        ..v1::DriftReport::default()
     }
 }
 
@@ -208,6 +209,7 @@ pub(crate) fn clean() -> v1::DriftReport {
         unreachable: 0,
         oldest_observation_ms: Some(2_000),
         unobserved: vec![],
+        ..v1::DriftReport::default()
     }
 }
 

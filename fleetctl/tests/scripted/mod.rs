@@ -287,6 +287,9 @@ impl Operator for Script {
     async fn drift(&self, _: Request<v1::DriftRequest>) -> Answer<v1::DriftReport> {
         Err(not_in_the_script())
     }
+    async fn self_test(&self, _: Request<v1::SelfTestRequest>) -> Answer<v1::SelfTestReport> {
+        Err(not_in_the_script())
+    }
     async fn verify(&self, _: Request<v1::VerifyRequest>) -> Answer<v1::VerifyReply> {
         Err(not_in_the_script())
     }

@@ -250,6 +250,23 @@ impl DriftReport {
             mixed,
             summary,
             items: Items::of(m.findings).items,
+            self_test: m.self_test.map(Into::into),
+            decoys: Items::of(m.decoys).items,
+        }
+    }
+}
+
+impl From<v1::SelfTestReport> for SelfTestReport {
+    fn from(m: v1::SelfTestReport) -> Self {
+        Self {
+            node: some(m.node),
+            at: rfc3339(m.at_ms),
+            by: m.by,
+            result: m.result,
+            detail: m.detail,
+            deadline_ms: m.deadline_ms,
+            found_after_ms: m.found_after_ms,
+            closed_after_ms: m.closed_after_ms,
         }
     }
 }
