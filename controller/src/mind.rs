@@ -32,6 +32,7 @@ mod statements;
 use std::sync::Arc;
 
 use fleet::deployment::{Asking, Event, Verdict};
+use fleet::looked::Depth;
 use fleet::{DeploymentId, Millis, NodeName, Timestamp};
 use tokio::sync::{mpsc, watch};
 
@@ -209,7 +210,7 @@ async fn run(
             next = if taken < TAKEN_TOGETHER { messages.try_recv().ok() } else { None };
         }
         if now >= next_round {
-            state.ask_everyone();
+            state.ask_everyone(Depth::Events);
             next_round = now.after(observe_every);
         }
         if now >= next_presence {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use fleet::deployment::{Asking, Verdict};
+use fleet::looked::Depth;
 use fleet::outcome::exit;
 use fleet::release::Descriptor;
 use fleet::{DeploymentId, Digest, Generation, Millis, NodeName, ServiceName, Timestamp};
@@ -63,14 +64,14 @@ pub enum Ask {
     ListDeployments(String, u32, Reply<Vec<v1::Deployment>>),
     /// The fleet at a glance.
     Status(Reply<v1::StatusReply>),
-    /// Start a round now; answers when it was asked.
-    Round(Reply<Timestamp>),
+    /// Start a round now in which everyone looks so deep; answers when it was asked.
+    Round(Depth, Reply<Timestamp>),
     /// The open findings.
     Drift(v1::DriftRequest, Reply<v1::DriftReport>),
-    /// The proofs asked for since a time, and who has still not answered.
-    Proofs(String, Timestamp, Reply<Proofs>),
+    /// The proofs asked for since a time that rest on a look so deep, and who has still not answered.
+    Proofs(String, Timestamp, Depth, Reply<Proofs>),
     /// The same, now, signed and kept: the answer to `verify`.
-    Verify(Actor, String, Timestamp, Reply<v1::VerifyReply>),
+    Verify(Actor, String, Timestamp, Depth, Reply<v1::VerifyReply>),
     /// The statements that are kept, with a higher number than this.
     ListStatements(u64, Reply<Vec<StatementRecord>>),
     /// One of them, by number (0: the newest) or by its deployment.

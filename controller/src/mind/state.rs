@@ -8,6 +8,7 @@ use fleet::deployment::{Deployment, Fact};
 use fleet::drift::{Asked, Catalogue, Comparison, Conduct, Kind, Life, Limits, Past, Sight};
 use fleet::evidence::{Attestation, ServiceEvidence};
 use fleet::ledger::{Ledger, LedgerEntry};
+use fleet::looked::Depth;
 use fleet::{DeploymentId, Generation, Millis, NodeName, Nonce, Order, PlanId, ReleaseId, ServiceName, Timestamp};
 use fleet_certs::{AllowList, Sealer, Sessions, TokenRecord};
 use fleet_proto::v1;
@@ -79,6 +80,11 @@ pub(super) struct NodeSeen {
     pub(super) agent_version: String,
     pub(super) last_contact: Option<Timestamp>,
     pub(super) last_observation: Option<Timestamp>,
+    /// The same of the last one that rests on a look at every file, in this stream. What came after it rests on being
+    /// told of every change since.
+    pub(super) last_sweep: Option<Timestamp>,
+    /// The same of the last one for which every file was read.
+    pub(super) last_hash: Option<Timestamp>,
     /// Streams under the same identity that were not closed when the newest opened.
     pub(super) rivals: Vec<Rival>,
     /// Its nonces.
@@ -99,6 +105,15 @@ pub(super) struct NodeSeen {
 }
 
 impl NodeSeen {
+    /// When the last statement was asked for that rests on a look so deep, or on being told of every change since one.
+    pub(super) fn answered(&self, depth: Depth) -> Option<Timestamp> {
+        match depth {
+            Depth::Events => self.last_observation,
+            Depth::Sweep => self.last_sweep,
+            Depth::Hash => self.last_hash,
+        }
+    }
+
     /// Whether two agents are known to live under its identity: then nothing that either says counts.
     pub(super) fn is_contested(&self) -> bool {
         self.link.is_some() && self.rivals.iter().any(|rival| rival.answered)

@@ -4,6 +4,7 @@
 
 use fleet::deployment::{Deployment, Fact, NodeState as Walked, Source};
 use fleet::drift::{Comparison, FindingKey, Kind, Severity, Standing};
+use fleet::looked::Depth;
 use fleet::statement::{
     Approval, Entry, Found, Moment, NodeState, Occasion, PAYLOAD_TYPE, Predicate, Release, Statement, Verdict, Waived,
 };
@@ -13,7 +14,7 @@ use fleet_proto::v1;
 use sha2::Digest as _;
 
 use super::ask::{Refusal, find_by_prefix};
-use super::drift_view::{finding_view, known_of};
+use super::drift_view::{Answer, finding_view, known_of};
 use super::state::{LIMITS, State};
 use crate::records::{self, Change, StatementRecord};
 use crate::store::Store;
@@ -30,9 +31,16 @@ impl State {
     }
 
     /// The answer to `verify`: the proofs since a round began, what is missing, and the signed statement of both.
-    pub(super) fn verified(&mut self, actor: &str, service: &str, since: Timestamp, now: Timestamp) -> v1::VerifyReply {
-        let proofs = self.proofs(service, since, now);
-        let sealed = self.state_verification(actor, service, since, &proofs.findings, now);
+    pub(super) fn verified(
+        &mut self,
+        actor: &str,
+        service: &str,
+        since: Timestamp,
+        depth: Depth,
+        now: Timestamp,
+    ) -> v1::VerifyReply {
+        let proofs = self.proofs(service, since, depth, now);
+        let sealed = self.state_verification(actor, service, (since, depth), &proofs.findings, now);
         let (statement, no_statement) = match sealed {
             Ok(envelope) => (envelope.into_bytes(), String::new()),
             Err(why) => (Vec::new(), why),
@@ -44,7 +52,7 @@ impl State {
         &mut self,
         actor: &str,
         service: &str,
-        since: Timestamp,
+        (since, depth): (Timestamp, Depth),
         findings: &[v1::Finding],
         now: Timestamp,
     ) -> Result<String, String> {
@@ -54,7 +62,7 @@ impl State {
         };
         let concerned = |order: &&Order| only.as_ref().is_none_or(|only| order.service == *only);
         let mut nodes: Vec<Entry> =
-            self.orders().filter(concerned).map(|order| self.entry(order, since, now)).collect();
+            self.orders().filter(concerned).map(|order| self.entry(order, since, depth, now)).collect();
         // Whoever was never told to hold anything is expected all the same, and named.
         let unordered = |name: &&NodeName| !self.orders_of(name).any(|order| concerned(&order));
         nodes.extend(self.nodes.keys().filter(unordered).map(|name| unordered_entry(name, None)));
@@ -173,7 +181,7 @@ impl State {
     }
 
     /// What is known of one order, by evidence asked for at `since` or later.
-    fn entry(&self, order: &Order, since: Timestamp, now: Timestamp) -> Entry {
+    fn entry(&self, order: &Order, since: Timestamp, depth: Depth, now: Timestamp) -> Entry {
         let release = |release: &fleet::ReleaseId, bundle: &Digest| Release {
             id: release.clone(),
             version: self.releases.get(release).map(|record| record.version.clone()),
@@ -187,13 +195,14 @@ impl State {
                 Hold::Release { release: id, bundle, .. } => Some(release(id, bundle)),
                 Hold::Nothing => None,
             },
-            state: self.node_state(order, since, now),
+            state: self.node_state(order, since, depth, now),
         }
     }
 
-    fn node_state(&self, order: &Order, since: Timestamp, now: Timestamp) -> NodeState {
+    fn node_state(&self, order: &Order, since: Timestamp, depth: Depth, now: Timestamp) -> NodeState {
         let seen = self.seen.get(&order.node);
-        let observed = seen.and_then(|seen| seen.last_observation).filter(|at| *at >= since);
+        let answer = self.answer_of(&order.node, since, depth);
+        let observed = seen.and_then(|seen| seen.last_observation).filter(|_| answer == Answer::AsAsked);
         let comparison = seen.and_then(|seen| seen.comparisons.get(&order.service));
         let attestation = seen.and_then(|seen| seen.latest.as_ref());
         let standing = comparison.map(|comparison| &comparison.standing);
@@ -201,7 +210,7 @@ impl State {
             (observed, standing, attestation)
         {
             let (nonce, nonce_drawn_at) = (attestation.nonce.clone(), Moment::from(drawn_at));
-            match (&order.hold, self.proof(order, since, now)) {
+            match (&order.hold, self.proof(order, since, depth, now)) {
                 (Hold::Nothing, _) => return NodeState::ProvenEmpty { nonce, nonce_drawn_at },
                 (Hold::Release { .. }, Some(proof)) => {
                     if let Ok(digest) = proof.digest.parse() {
@@ -215,7 +224,7 @@ impl State {
         let differs = comparison.filter(|comparison| comparison.standing == Standing::Differs && observed.is_some());
         let why = match differs {
             Some(comparison) => Comparison::summary(comparison),
-            None => known_of(order.generation, observed.is_some(), standing),
+            None => known_of(order.generation, answer, standing),
         };
         NodeState::Unproven { why }
     }
@@ -230,9 +239,10 @@ impl State {
         now: Timestamp,
     ) -> Entry {
         let service = &deployment.spec().service;
-        let observed = self.seen.get(node).and_then(|seen| seen.last_observation).is_some_and(|at| at >= since);
+        let observed = self.answer_of(node, since, Depth::Sweep) == Answer::AsAsked;
         let mut entry = match self.order(node, service) {
-            Some(order) => self.entry(order, since, now),
+            // The last round asks for no less.
+            Some(order) => self.entry(order, since, Depth::Sweep, now),
             None => unordered_entry(node, Some(service)),
         };
         let waived = deployment.nodes().waiver(node).is_some_and(|waiver| waiver.is_valid(now));

@@ -43,7 +43,7 @@ fn open(controller: &Controller, envelope: &[u8]) -> (Predicate, Link) {
 }
 
 async fn verify(controller: &Controller, service: &str) -> v1::VerifyReply {
-    let request = v1::VerifyRequest { service: service.into(), timeout_ms: 2_000 };
+    let request = v1::VerifyRequest { service: service.into(), timeout_ms: 2_000, rehash: false };
     let reply = controller.operator().await.verify(request).await.unwrap().into_inner();
     assert_eq!(reply.no_statement, "");
     reply

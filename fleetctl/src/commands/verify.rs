@@ -24,11 +24,12 @@ const ROUND: Duration = Duration::from_secs(30);
 /// What the controller gets on top of that to put the answer together.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Every node hashes what it really runs and answers with this round's nonce. Silence is a finding.
+/// Every node looks at what it really runs and at every file, and answers with this round's nonce. Silence is a finding.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   fleetctl verify
   fleetctl verify shop --timeout 60s --save shop.dsse.json
+  fleetctl verify shop --rehash
   fleetctl verify --report junit=verify.xml
   fleetctl verify --statement shop.dsse.json --ca ca.pem    # offline, years later
 
@@ -41,6 +42,9 @@ all but waived nodes were proven, and 65 when it is not, byte for byte, what was
 pub struct Args {
     /// Only this service
     service: Option<ServiceName>,
+    /// Have every node read every file again, instead of only those that do not look as they did when they were read
+    #[arg(long)]
+    rehash: bool,
     /// Write the signed statement into this file, in one step
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
@@ -48,7 +52,7 @@ pub struct Args {
     #[arg(long, value_name = "junit=FILE")]
     report: Option<Report>,
     /// Check this signed statement instead, without asking anybody
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["service", "save", "report"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["service", "rehash", "save", "report"])]
     statement: Option<PathBuf>,
     /// With --statement: the authority's certificate [default: the context's]
     #[arg(long, value_name = "FILE", requires = "statement")]
@@ -160,6 +164,7 @@ async fn ask(session: &Session, args: &Args) -> Result<v1::VerifyReply, Failure>
     let request = v1::VerifyRequest {
         service: args.service.as_ref().map(ToString::to_string).unwrap_or_default(),
         timeout_ms: u64::try_from(round.as_millis()).unwrap_or(u64::MAX),
+        rehash: args.rehash,
     };
     answer(round + GRACE, client.verify(request)).await
 }
