@@ -146,12 +146,12 @@ pub enum Change {
     /// the next.
     Statement {
         /// What is known of it.
-        record: StatementRecord,
+        record: Box<StatementRecord>,
         /// Its text, in as many pieces as the record says: see [`pieces`].
         envelope: Vec<String>,
     },
     /// A statement that is kept no longer.
-    ForgetStatement(StatementRecord),
+    ForgetStatement(Box<StatementRecord>),
     /// The newest self-test of the alarm.
     SelfTest(Box<Outcome>),
     /// A line of the ledger, and what it leaves open.

@@ -165,7 +165,7 @@ impl State {
             pieces: u32::try_from(pieces.len()).unwrap_or(u32::MAX),
         };
         tracing::info!(sequence, digest = %record.digest, verdict = %record.verdict, "a statement was made");
-        self.save(Change::Statement { record: record.clone(), envelope: pieces });
+        self.save(Change::Statement { record: Box::new(record.clone()), envelope: pieces });
         self.statements.insert(sequence, record);
         self.make_room();
         Ok(envelope)
@@ -176,7 +176,7 @@ impl State {
         while self.statements.len() > 1 && (self.statements.len() > MOST_KEPT || bytes > MOST_BYTES) {
             let Some((_, oldest)) = self.statements.pop_first() else { return };
             bytes -= oldest.size;
-            self.save(Change::ForgetStatement(oldest));
+            self.save(Change::ForgetStatement(Box::new(oldest)));
         }
     }
 

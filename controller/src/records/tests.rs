@@ -74,7 +74,7 @@ fn statement(sequence: u64, envelope: &str) -> (StatementRecord, Change) {
         size: envelope.len() as u64,
         pieces: u32::try_from(envelope_pieces.len()).unwrap(),
     };
-    (record.clone(), Change::Statement { record, envelope: envelope_pieces })
+    (record.clone(), Change::Statement { record: Box::new(record), envelope: envelope_pieces })
 }
 
 #[tokio::test]
@@ -91,7 +91,7 @@ async fn a_statement_larger_than_a_batch_is_kept_whole_and_forgotten_whole() {
     let again = statement(2, "another").1;
     assert!(save(&store, &[again]).await.is_err(), "no statement is written over");
 
-    save(&store, &[Change::ForgetStatement(large_record.clone())]).await.unwrap();
+    save(&store, &[Change::ForgetStatement(Box::new(large_record.clone()))]).await.unwrap();
     assert_eq!(envelope(&store, &large_record).await.unwrap(), None);
     let left: Vec<_> = store.list("").await.unwrap().into_iter().map(|(key, _)| key).collect();
     assert_eq!(left, ["envelopes/000000000002/000", "statements/000000000002"]);
