@@ -316,13 +316,12 @@ fn encode(change: &Change, values: &mut Vec<Value>) -> Result<(), RecordError> {
         Change::ForgetQueued(id) => values.push(Value::delete(format!("{QUEUE}{id}"))),
         Change::Ledger { entry, index, open } => {
             values.push(Value::put(ledger_key(*index), entry, Expect::Absent)?);
-            let (LedgerEntry::Opened { finding: Finding { key, .. }, .. }
-            | LedgerEntry::Changed { finding: Finding { key, .. }, .. }
-            | LedgerEntry::Closed { key, .. }) = entry;
-            values.push(match open {
-                Some(open) => Value::put(finding_key(key), open, Expect::Anything)?,
-                None => Value::delete(finding_key(key)),
-            });
+            if let Some(key) = entry.key() {
+                values.push(match open {
+                    Some(open) => Value::put(finding_key(key), open, Expect::Anything)?,
+                    None => Value::delete(finding_key(key)),
+                });
+            }
         }
     }
     Ok(())

@@ -2,12 +2,18 @@
 //! progress, the ledger to see drift. When evidence is fresh is decided by whoever drew the nonce; this file
 //! assumes that it is, and is told of absence through [`Sight`].
 
+mod exception;
 mod finding;
+mod glob;
 mod judge;
+mod origin;
 mod presence;
 
+pub use exception::{Acceptance, Consent, IgnoreRule, NotAcceptable};
 pub use finding::{Finding, FindingKey, Kind, Severity};
+pub use glob::{Glob, GlobError};
 pub use judge::{Comparison, Standing, compare};
+pub use origin::{HeldSince, Origin};
 pub use presence::{Limits, Sight, presence};
 
 use std::collections::BTreeMap;

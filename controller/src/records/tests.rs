@@ -32,7 +32,7 @@ async fn what_is_saved_is_loaded() {
         Change::Ledger {
             entry: LedgerEntry::Opened { at: Timestamp(5), finding: finding.clone() },
             index: 0,
-            open: Some(OpenFinding { finding: finding.clone(), since: Timestamp(5) }),
+            open: Some(OpenFinding::opened(finding.clone(), Timestamp(5))),
         },
     ];
     save(&store, &changes).await.unwrap();
@@ -40,7 +40,7 @@ async fn what_is_saved_is_loaded() {
     assert_eq!(loaded.journals[&id], [fact(1), fact(2)]);
     assert_eq!(loaded.generation, Generation(4));
     assert_eq!(loaded.book.into_values().flat_map(BTreeMap::into_values).collect::<Vec<_>>(), [order("n1", 3)]);
-    assert_eq!(loaded.findings, [OpenFinding { finding: finding.clone(), since: Timestamp(5) }]);
+    assert_eq!(loaded.findings, [OpenFinding::opened(finding.clone(), Timestamp(5))]);
     assert_eq!(loaded.ledger_lines, 1);
     let closed = LedgerEntry::Closed { at: Timestamp(6), key: finding.key, why: fleet::ledger::Closing::Gone };
     save(&store, &[Change::Ledger { entry: closed, index: 1, open: None }]).await.unwrap();
@@ -94,7 +94,7 @@ async fn a_finding_that_changes_stays_open_since_it_was_opened() {
         }
     }
     let loaded = load(&store).await.unwrap();
-    assert_eq!(loaded.findings, [OpenFinding { finding: finding("b"), since: Timestamp(5) }]);
+    assert_eq!(loaded.findings, [OpenFinding::opened(finding("b"), Timestamp(5))]);
     assert_eq!(loaded.ledger_lines, 2);
 }
 
