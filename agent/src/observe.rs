@@ -77,6 +77,7 @@ fn gather(
         processes: seen.processes,
         health,
         confirmation: Confirmation::Given,
+        repair: None,
     }
 }
 

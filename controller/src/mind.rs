@@ -13,7 +13,9 @@ mod commands;
 mod deployment_view;
 mod deployments;
 mod drift_view;
+mod exceptions;
 mod fleet_view;
+mod ledger_view;
 mod locks;
 mod nodes;
 mod observations;
@@ -22,7 +24,9 @@ mod planning;
 mod plans;
 mod queue;
 mod releases;
+mod repairs;
 mod request;
+mod reveals;
 mod roster;
 mod speaking;
 mod state;
@@ -34,7 +38,7 @@ use fleet::{DeploymentId, Millis, NodeName, Timestamp};
 use fleet_proto::v1;
 use tokio::sync::{mpsc, watch};
 
-pub use ask::{Actor, Ask, JoinAs, Joined, Proofs, Refusal, Reply};
+pub use ask::{Actor, Ask, JoinAs, Joined, Proofs, Refusal, Reply, ToShow};
 pub use roster::check_labels;
 pub use state::{RestoreError, State};
 
@@ -79,6 +83,13 @@ pub enum Message {
         node: NodeName,
         /// The number of the stream.
         session: u64,
+    },
+    /// An agent shows files.
+    Revealed {
+        /// The node, by its certificate.
+        node: NodeName,
+        /// What it shows.
+        revealed: v1::Revealed,
     },
     /// An agent's stream has ended.
     Lost {
@@ -160,6 +171,7 @@ impl State {
             }
             Message::Attested { node, session, attestation } => self.attested(&node, session, *attestation, now),
             Message::Hinted { node, session } => self.hinted(&node, session, now),
+            Message::Revealed { node, revealed } => self.revealed(&node, revealed),
             Message::Lost { node, session } => self.lost(&node, session, now),
             Message::GateAnswered { deployment, asking, verdict } => {
                 self.deployment_event(&deployment, &Event::GateAnswered { asking, verdict }, now);

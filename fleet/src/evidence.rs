@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::deployment::MigrationReport;
+use crate::repair::RepairReport;
 use crate::{DeploymentId, Digest, Generation, Millis, NodeName, Nonce, ReleaseId, ServiceName};
 
 /// An agent's statement, under its identity and the round's nonce, of what its node runs.
@@ -73,6 +74,9 @@ pub struct ServiceEvidence {
     pub processes: Vec<Process>,
     /// What the last probe said.
     pub health: Health,
+    /// How the newest repair stands, if one was ordered.
+    #[serde(default)]
+    pub repair: Option<RepairReport>,
 }
 
 /// How far an agent is with the newest order it has saved.

@@ -13,15 +13,17 @@ pub mod evidence;
 pub mod id;
 pub mod ledger;
 pub mod manifest;
+pub mod mask;
 pub mod order;
 pub mod outcome;
 pub mod release;
+pub mod repair;
 pub mod segments;
 pub mod sequence;
 pub mod time;
 
 pub use digest::Digest;
-pub use id::{DeploymentId, Generation, NodeName, Nonce, PlanId, ReleaseId, ServiceName};
+pub use id::{DeploymentId, Generation, NodeName, Nonce, PlanId, ReleaseId, RepairId, ServiceName};
 pub use order::{Hold, Order};
 pub use outcome::Outcome;
 pub use time::{Millis, Timestamp};

@@ -7,7 +7,6 @@ use fleet::{Hold, NodeName, Order, ReleaseId, ServiceName, Timestamp};
 use fleet_proto::v1;
 
 use super::ask::{Actor, Refusal};
-use super::drift_view::finding_view;
 use super::state::{LIMITS, State};
 
 impl State {
@@ -168,7 +167,7 @@ impl State {
             .ledger
             .open()
             .filter(|open| open.finding.key.node == name)
-            .map(|open| finding_view(&open.finding, open.since))
+            .map(|open| self.finding_view(open, now))
             .collect();
         let proofs = self.orders_of(&name).filter_map(|order| self.proof(order, Timestamp(0), now)).collect();
         Ok(v1::GetNodeReply { node: Some(node), findings, proofs })

@@ -95,5 +95,6 @@ impl State {
             let entries = self.ledger.observe(Subject::Presence(&node), findings, now);
             self.save_ledger(entries);
         }
+        self.end_acceptances(now);
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct Unsaid {
     desired: BTreeSet<NodeName>,
     /// Nodes that are asked for fresh evidence.
     challenges: BTreeSet<NodeName>,
+    /// Files that nodes shall show.
+    reveals: Vec<(NodeName, v1::Reveal)>,
     /// Tests to run on this host.
     tests: Vec<GateTest>,
     /// Answers to questions.
@@ -36,6 +38,11 @@ impl State {
     /// Asks a node for fresh evidence.
     pub(super) fn challenge(&mut self, node: &NodeName) {
         self.unsaid.challenges.insert(node.clone());
+    }
+
+    /// Asks a node to show files.
+    pub(super) fn say_reveal(&mut self, node: NodeName, reveal: v1::Reveal) {
+        self.unsaid.reveals.push((node, reveal));
     }
 
     /// Asks every connected node for fresh evidence.
@@ -63,6 +70,13 @@ impl State {
                 .collect();
             let desired = v1::Desired { orders, permit_ms: self.permit.0, migrations };
             self.send(node, v1::to_agent::Message::Desired(desired));
+            // After the orders that they rest on; said again with them until their end has been reported.
+            for repair in self.open_repairs(node) {
+                self.send(node, v1::to_agent::Message::Repair(repair.into()));
+            }
+        }
+        for (node, reveal) in unsaid.reveals {
+            self.send(&node, v1::to_agent::Message::Reveal(reveal));
         }
         for node in &unsaid.challenges {
             self.send_challenge(node);
