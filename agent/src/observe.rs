@@ -34,7 +34,12 @@ pub fn evidence(
     };
     let confirmation = if status.generation == ordered { status.confirmation } else { Confirmation::Given };
     let compared = status.live.as_ref().map(|live| live.digest);
-    ServiceEvidence { compared, confirmation, ..gather(&place.service, ordered, progress, status.health.clone(), seen) }
+    ServiceEvidence {
+        compared,
+        confirmation,
+        repair: status.repair.clone(),
+        ..gather(&place.service, ordered, progress, status.health.clone(), seen)
+    }
 }
 
 /// The evidence for a service that is fenced because the agent cannot read what it knew of it: what is seen, and why.

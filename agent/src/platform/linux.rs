@@ -13,6 +13,7 @@ mod maps;
 mod observer;
 mod proc;
 mod processes;
+pub mod restore;
 mod start;
 mod stop;
 mod supervisor;
