@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use fleet_proto::v1;
 
-use super::seen::{Seen, is_blind};
+use super::seen::{Seen, accepted_by, is_blind};
 use super::text::{plain, rfc3339_seconds};
 
 /// One check of one node.
@@ -24,6 +24,10 @@ enum Outcome {
         kind: String,
         message: String,
         text: String,
+    },
+    /// It differs, and somebody accepts it.
+    Skipped {
+        message: String,
     },
     /// Nobody knows.
     Error {
@@ -92,7 +96,9 @@ fn case(finding: &v1::Finding) -> Case {
         ("", found) => format!("{what}: expected nothing, found {found}"),
         (expected, found) => format!("{what}: expected {expected}, found {found}"),
     };
-    let result = if is_blind(&kind) {
+    let result = if let Some(by) = accepted_by(finding) {
+        Outcome::Skipped { message: format!("{message}; {by}") }
+    } else if is_blind(&kind) {
         Outcome::Error { kind: kind.clone(), message }
     } else {
         let mut text = format!("{}, since {}", finding.severity, rfc3339_seconds(finding.since_ms));
@@ -125,6 +131,9 @@ fn xml(name: &str, report: &[Case], suites: &Suites, made_at_ms: i64) -> String 
             );
             text += &match &case.result {
                 Outcome::Passed => "/>\n".to_owned(),
+                Outcome::Skipped { message } => {
+                    format!(">\n      <skipped message=\"{}\"/>\n    </testcase>\n", escape(message))
+                }
                 Outcome::Failed { kind, message, text } => {
                     format!(">\n      {}</failure>\n    </testcase>\n", open("failure", kind, message) + &escape(text))
                 }
@@ -143,16 +152,17 @@ fn open(element: &str, kind: &str, message: &str) -> String {
 }
 
 fn counts<'a>(cases: impl Iterator<Item = &'a Case>) -> String {
-    let (mut tests, mut failures, mut errors) = (0, 0, 0);
+    let (mut tests, mut failures, mut errors, mut skipped) = (0, 0, 0, 0);
     for case in cases {
         tests += 1;
         match case.result {
             Outcome::Passed => {}
+            Outcome::Skipped { .. } => skipped += 1,
             Outcome::Failed { .. } => failures += 1,
             Outcome::Error { .. } => errors += 1,
         }
     }
-    format!("tests=\"{tests}\" failures=\"{failures}\" errors=\"{errors}\" skipped=\"0\" time=\"0\"")
+    format!("tests=\"{tests}\" failures=\"{failures}\" errors=\"{errors}\" skipped=\"{skipped}\" time=\"0\"")
 }
 
 /// Text as XML has it. Control characters and the two that are no characters cannot be written there at all.
@@ -174,7 +184,7 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::samples::{START, clean, drift as drifted, finding, hostile, seen, seen_node, traced};
+    use crate::output::samples::{START, accepted, clean, drift as drifted, finding, hostile, seen, seen_node, traced};
     use crate::output::verify::tests::proof;
 
     #[test]
@@ -231,6 +241,16 @@ mod tests {
         assert!(nothing.contains(r#"tests="1" failures="0" errors="1""#), "{nothing}");
         let nothing = verify(&v1::VerifyReply::default(), "no controller");
         assert!(nothing.contains(r#"tests="1" failures="0" errors="1""#), "{nothing}");
+    }
+
+    #[test]
+    fn what_is_accepted_is_skipped_and_neither_passes_nor_fails() {
+        let text = drift(&seen(v1::DriftReport { findings: vec![accepted()], accepted: 1, compliant: 7, ..clean() }));
+        assert!(text.contains(r#"tests="2" failures="0" errors="0" skipped="1""#), "{text}");
+        assert!(
+            text.contains(r#"<skipped message="bin/shop: expected 0755, found 0777; accepted by alice until"#),
+            "{text}"
+        );
     }
 
     #[test]
