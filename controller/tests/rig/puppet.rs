@@ -200,7 +200,7 @@ impl Life {
         self.bent.insert(service.into(), release.into());
     }
 
-    fn mend(&mut self, repair: v1::RepairOrder) {
+    pub fn mend(&mut self, repair: v1::RepairOrder) {
         if self.mends {
             let put_back = self.deviations.drain(..).map(|its| v1::RepairPutBack { path: its.path, kind: its.kind });
             let done = v1::RepairDone { put_back: put_back.collect(), restarted: true };
