@@ -37,6 +37,7 @@ pub mod record;
 pub mod releases;
 pub mod reveal;
 pub mod service_log;
+pub mod session;
 pub mod status;
 pub mod supervise;
 pub mod switch;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use fleet::deployment::MigrationOrder;
 use fleet::evidence::{Attestation, MigrationEvidence, Progress, ServiceEvidence};
+use fleet::looked::Depth;
 use fleet::order::Reception;
 use fleet::repair::RepairOrder;
 use fleet::{Digest, Generation, Hold, Millis, NodeName, Nonce, Order, ReleaseId, ServiceName};
@@ -15,6 +16,7 @@ use fleet_proto::v1::RevealedFile;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::clock;
 use crate::durable::FileError;
 use crate::failpoint::Interrupted;
 use crate::fetch;
@@ -25,6 +27,7 @@ use crate::orders::{OrderError, Orders};
 use crate::permit::{Contact, Permit};
 use crate::platform::linux::machine;
 use crate::reveal;
+use crate::session;
 
 /// How long a stopping agent waits for a keeper in the middle of a step that must not be cut, such as stopping a
 /// service. Being killed there would do no harm either.
@@ -49,6 +52,8 @@ pub struct Node {
     /// Opened together with the keepers, where blocking is allowed.
     migrations: OnceLock<Arc<Migrations>>,
     changes: watch::Sender<u64>,
+    /// How long the machine was up in the newest statement: no two statements are of the same moment.
+    stated: Mutex<Millis>,
 }
 
 enum Kept {
@@ -82,6 +87,7 @@ impl Node {
             unsaved: Mutex::default(),
             migrations: OnceLock::new(),
             changes: watch::Sender::new(0),
+            stated: Mutex::default(),
         });
         node.clone()
             .blocking(move |node| {
@@ -103,6 +109,9 @@ impl Node {
                 }
             })
             .await;
+        if let Some(noticed) = node.tools.observer.noticed() {
+            node.forward(noticed);
+        }
         Ok(node)
     }
 
@@ -116,7 +125,7 @@ impl Node {
         self.tools.observer.boot_id()
     }
 
-    /// Counts changes of what any keeper says.
+    /// Counts changes of what any keeper says, and what was noticed on the node.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
@@ -138,14 +147,42 @@ impl Node {
         }
     }
 
-    /// Looks at everything now, and states it under `nonce`.
-    pub async fn attest(self: &Arc<Self>, nonce: Nonce) -> Attestation {
+    /// Looks now, as deep as asked, and states what is seen under `nonce`.
+    pub async fn attest(self: &Arc<Self>, nonce: Nonce, depth: Depth) -> Attestation {
         let (node, boot_id) = (self.name.clone(), self.boot_id());
         // Before the look: a migration that ends meanwhile shows as at work, and never the other way round.
         let migrations = self.migrations();
-        let services = self.look().await;
+        let services = self.look(depth).await;
         let disk_free = self.clone().blocking(|node| node.disk_free()).await.flatten();
-        Attestation { node, nonce, boot_id, services, disk_free, migrations }
+        // After the look: no process is older than its machine.
+        let (up, clock) = (self.moment(), clock::now());
+        Attestation { node, nonce, boot_id, services, disk_free, migrations, up: Some(up), clock: Some(clock) }
+    }
+
+    /// How long the machine has been up, and in no two statements the same.
+    fn moment(&self) -> Millis {
+        let mut stated = lock(&self.stated);
+        *stated = machine::up().max(Millis(stated.0.saturating_add(1)));
+        *stated
+    }
+
+    /// The number of a session that is about to begin; 0 if it cannot be kept, since then it must not be said. A full
+    /// disk does not silence a node.
+    pub async fn next_session(self: &Arc<Self>) -> u64 {
+        let next = self.clone().blocking(|node| session::next(&node.tools.layout.session())).await;
+        match next {
+            Some(Ok(number)) => number,
+            Some(Err(error)) => {
+                tracing::error!("{error}; this session has no number");
+                0
+            }
+            None => 0,
+        }
+    }
+
+    /// Whether a decoy may be planted here.
+    pub fn volunteers(&self) -> bool {
+        self.tools.config.selftest
     }
 
     /// Begins the migrations among these that this node never began.
@@ -186,9 +223,9 @@ impl Node {
         self.migrations.get().map(|migrations| migrations.reports()).unwrap_or_default()
     }
 
-    /// Looks at everything now.
-    pub async fn look(self: &Arc<Self>) -> Vec<ServiceEvidence> {
-        self.clone().blocking(|node| node.look_at_all()).await.unwrap_or_default()
+    /// Looks now: at every process, and at files as deep as asked.
+    pub async fn look(self: &Arc<Self>, depth: Depth) -> Vec<ServiceEvidence> {
+        self.clone().blocking(move |node| node.look_at_all(depth)).await.unwrap_or_default()
     }
 
     /// Stops working; the services keep running.
@@ -291,6 +328,16 @@ impl Node {
         lock(&self.kept).insert(service, Kept::Fenced { generation, reason });
     }
 
+    /// What is noticed on the node is a change like one of what a keeper says. Ends with the observer.
+    fn forward(&self, mut noticed: watch::Receiver<u64>) {
+        let changes = self.changes.clone();
+        tokio::spawn(async move {
+            while noticed.changed().await.is_ok() {
+                changes.send_modify(|count| *count += 1);
+            }
+        });
+    }
+
     fn forward_changes(&self, mut status: watch::Receiver<Status>) {
         let changes = self.changes.clone();
         tokio::spawn(async move {
@@ -302,7 +349,7 @@ impl Node {
         });
     }
 
-    fn look_at_all(&self) -> Vec<ServiceEvidence> {
+    fn look_at_all(&self, depth: Depth) -> Vec<ServiceEvidence> {
         enum Ground {
             Keeper(watch::Receiver<Status>, Generation),
             Fenced(Generation, String),
@@ -328,18 +375,18 @@ impl Node {
             let neighbours = self.neighbours(&ordered, &service);
             match ground {
                 Ground::Fenced(generation, reason) => {
-                    observe::evidence_without_order(observer, &place, &neighbours, generation, &reason)
+                    observe::evidence_without_order(observer, depth, &place, &neighbours, generation, &reason)
                 }
                 Ground::Keeper(mut status, generation) => {
                     for _ in 1..LOOKS {
                         let ground = status.borrow_and_update().clone();
-                        let evidence = observe::evidence(observer, &place, &neighbours, generation, &ground);
+                        let evidence = observe::evidence(observer, depth, &place, &neighbours, generation, &ground);
                         if !status.has_changed().unwrap_or(false) {
                             return evidence;
                         }
                     }
                     let ground = status.borrow_and_update().clone();
-                    observe::evidence(observer, &place, &neighbours, generation, &ground)
+                    observe::evidence(observer, depth, &place, &neighbours, generation, &ground)
                 }
             }
         };
@@ -351,6 +398,7 @@ impl Node {
                 None => {
                     let evidence = observe::evidence_without_order(
                         observer,
+                        depth,
                         &self.tools.config.place(service),
                         &self.neighbours(&ordered, service),
                         order.generation,
@@ -360,13 +408,13 @@ impl Node {
                 }
             }
         }
-        services.extend(self.left_behind(&services));
+        services.extend(self.left_behind(depth, &services));
         services
     }
 
     /// Services whose releases lie here although nothing was ordered: a node that lost its state, or was given another
     /// role. What runs of them is nobody's business but must not be nobody's knowledge.
-    fn left_behind(&self, known: &[ServiceEvidence]) -> Vec<ServiceEvidence> {
+    fn left_behind(&self, depth: Depth, known: &[ServiceEvidence]) -> Vec<ServiceEvidence> {
         let Ok(entries) = std::fs::read_dir(&self.tools.config.services_root) else { return Vec::new() };
         let ordered: Vec<ServiceName> = known.iter().map(|evidence| evidence.service.clone()).collect();
         let mut found = Vec::new();
@@ -380,6 +428,7 @@ impl Node {
             let reason = "its releases lie on this node, and no order names it";
             let evidence = observe::evidence_without_order(
                 self.tools.observer.as_ref(),
+                depth,
                 &place,
                 &neighbours,
                 Generation(0),

@@ -8,9 +8,11 @@
 pub mod ansible;
 pub mod arguments;
 pub mod b1;
+pub mod b9;
 pub mod engine;
 pub mod interrupt;
 pub mod machine;
+pub mod node;
 pub mod ours;
 pub mod peer;
 pub mod phases;
@@ -20,3 +22,4 @@ pub mod procfs;
 pub mod report;
 pub mod sshd;
 pub mod statistics;
+pub mod workplace;

@@ -28,19 +28,20 @@ mod repairs;
 mod request;
 mod reveals;
 mod roster;
+mod silence;
 mod speaking;
 mod state;
 
 use std::sync::Arc;
 
 use fleet::deployment::{Asking, Event, Verdict};
+use fleet::looked::Depth;
 use fleet::{DeploymentId, Millis, NodeName, Timestamp};
-use fleet_proto::v1;
 use tokio::sync::{mpsc, watch};
 
 pub use ask::{Actor, Ask, JoinAs, Joined, Proofs, Refusal, Reply, ToShow};
 pub use roster::check_labels;
-pub use state::{RestoreError, State};
+pub use state::{Greeting, RestoreError, State, ToAgent};
 
 use self::state::OpenLink;
 use crate::clock;
@@ -64,9 +65,9 @@ pub enum Message {
         /// The number of the stream.
         session: u64,
         /// The way back to the agent.
-        outbox: mpsc::Sender<v1::ToAgent>,
-        /// What the agent is.
-        agent_version: String,
+        outbox: mpsc::Sender<ToAgent>,
+        /// What the agent said first.
+        greeting: Greeting,
     },
     /// An agent has attested.
     Attested {
@@ -76,6 +77,15 @@ pub enum Message {
         session: u64,
         /// The statement, already read.
         attestation: Box<fleet::evidence::Attestation>,
+    },
+    /// An agent has said what cannot be read.
+    Garbled {
+        /// The node, by its certificate.
+        node: NodeName,
+        /// The number of the stream.
+        session: u64,
+        /// Why not.
+        reason: String,
     },
     /// An agent thinks that something changed.
     Hinted {
@@ -89,7 +99,7 @@ pub enum Message {
         /// The node, by its certificate.
         node: NodeName,
         /// What it shows.
-        revealed: v1::Revealed,
+        revealed: fleet_proto::v1::Revealed,
     },
     /// An agent's stream has ended.
     Lost {
@@ -166,9 +176,10 @@ impl State {
     /// Takes one message in.
     fn take(&mut self, message: Message, now: Timestamp) {
         match message {
-            Message::Connected { node, session, outbox, agent_version } => {
-                self.connected(node, OpenLink { session, outbox }, agent_version, now)
+            Message::Connected { node, session, outbox, greeting } => {
+                self.connected(node, OpenLink { session, outbox }, greeting, now)
             }
+            Message::Garbled { node, session, reason } => self.garbled(&node, session, reason, now),
             Message::Attested { node, session, attestation } => self.attested(&node, session, *attestation, now),
             Message::Hinted { node, session } => self.hinted(&node, session, now),
             Message::Revealed { node, revealed } => self.revealed(&node, revealed),
@@ -210,7 +221,7 @@ async fn run(
             next = if taken < TAKEN_TOGETHER { messages.try_recv().ok() } else { None };
         }
         if now >= next_round {
-            state.ask_everyone();
+            state.ask_everyone(Depth::Events);
             next_round = now.after(observe_every);
         }
         if now >= next_presence {

@@ -2,18 +2,28 @@
 //! progress, the ledger to see drift. When evidence is fresh is decided by whoever drew the nonce; this file
 //! assumes that it is, and is told of absence through [`Sight`].
 
+mod asked;
+mod certificate;
+mod clock;
+mod conduct;
 mod exception;
 mod finding;
 mod glob;
 mod judge;
 mod origin;
+mod past;
 mod presence;
 
+pub use asked::{Asked, Uncounted};
+pub use certificate::{Life, certificate};
+pub use clock::{Clock, clock};
+pub use conduct::{Conduct, Misdeed};
 pub use exception::{Acceptance, Consent, IgnoreRule, NotAcceptable};
-pub use finding::{Finding, FindingKey, Kind, Severity};
+pub use finding::{ENDS_SOON, Finding, FindingKey, HAS_ENDED, Kind, Severity};
 pub use glob::{Glob, GlobError};
 pub use judge::{Comparison, Standing, compare};
 pub use origin::{HeldSince, Origin};
+pub use past::Past;
 pub use presence::{Limits, Sight, presence};
 
 use std::collections::BTreeMap;

@@ -12,6 +12,7 @@ pub mod drift;
 pub mod evidence;
 pub mod id;
 pub mod ledger;
+pub mod looked;
 pub mod manifest;
 pub mod mask;
 pub mod order;

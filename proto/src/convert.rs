@@ -3,9 +3,9 @@
 
 use fleet::evidence::{
     Attestation, Confirmation, DeviationKind, FileDeviation, Health, LinkState, Mapped, Parentage, Place, Process,
-    Progress, ServiceEvidence, Started,
+    Progress, ServiceEvidence, Started, Stranger,
 };
-use fleet::{Generation, Hold, Millis, Order};
+use fleet::{Generation, Hold, Millis, Order, Timestamp};
 
 use crate::v1;
 
@@ -135,6 +135,8 @@ impl From<Attestation> for v1::Attestation {
             services: a.services.into_iter().map(Into::into).collect(),
             disk_free: a.disk_free,
             migrations: a.migrations.into_iter().map(Into::into).collect(),
+            up_ms: a.up.map(|up| up.0),
+            clock_ms: a.clock.map(|clock| clock.0),
         }
     }
 }
@@ -149,6 +151,8 @@ impl TryFrom<v1::Attestation> for Attestation {
             services: all("services", a.services, TryInto::try_into)?,
             disk_free: a.disk_free,
             migrations: all("migrations", a.migrations, TryInto::try_into)?,
+            up: a.up_ms.map(Millis),
+            clock: a.clock_ms.map(Timestamp),
         })
     }
 }
@@ -167,6 +171,7 @@ impl From<ServiceEvidence> for v1::ServiceEvidence {
             Health::Unhealthy { reason } => H::Unhealthy(v1::Unhealthy { reason }),
             Health::Unknown => H::HealthUnknown(v1::HealthUnknown {}),
         };
+        let (stranger_address, stranger) = s.stranger.map(|found| (found.address, found.process)).unzip();
         Self {
             service: s.service.into(),
             generation: s.generation.0,
@@ -179,6 +184,12 @@ impl From<ServiceEvidence> for v1::ServiceEvidence {
             health: Some(health),
             unconfirmed: s.confirmation == Confirmation::Awaited,
             repair: s.repair.map(Into::into),
+            looked: Some(s.looked.into()),
+            stranger_address,
+            stranger,
+            hidden: s.hidden,
+            outside: s.outside.into_iter().map(Into::into).collect(),
+            outside_omitted: s.outside_omitted,
         }
     }
 }
@@ -210,6 +221,14 @@ impl TryFrom<v1::ServiceEvidence> for ServiceEvidence {
             health,
             confirmation: if s.unconfirmed { Confirmation::Awaited } else { Confirmation::Given },
             repair: s.repair.map(TryInto::try_into).transpose()?,
+            looked: s.looked.map(Into::into).unwrap_or_default(),
+            stranger: s.stranger.map(|process| Stranger {
+                address: text(s.stranger_address.unwrap_or_default()),
+                process: text(process),
+            }),
+            hidden: s.hidden,
+            outside: all("outside", s.outside, TryInto::try_into)?,
+            outside_omitted: s.outside_omitted,
         })
     }
 }
@@ -287,6 +306,9 @@ impl From<Process> for v1::Process {
             age_ms: p.age.0,
             executable: Some(p.executable.into()),
             mappings: p.mappings.into_iter().map(Into::into).collect(),
+            open: p.open.into_iter().map(Into::into).collect(),
+            named: p.named.into_iter().map(Into::into).collect(),
+            open_omitted: p.open_omitted,
             outside: p.outside,
             marker: p.marker.map(Into::into),
             cwd: p.cwd.map(Into::into),
@@ -316,6 +338,9 @@ impl TryFrom<v1::Process> for Process {
             age: Millis(p.age_ms),
             executable: p.executable.ok_or(ConvertError::Missing("executable"))?.try_into()?,
             mappings: all("mappings", p.mappings, TryInto::try_into)?,
+            open: all("open", p.open, TryInto::try_into)?,
+            named: all("named", p.named, TryInto::try_into)?,
+            open_omitted: p.open_omitted,
             outside: p.outside,
             marker: parse_optional("marker", p.marker.as_ref())?,
             cwd: parse_optional("cwd", p.cwd.as_ref())?,
@@ -370,7 +395,10 @@ mod tests {
             parentage: Parentage::Stray,
             age: Millis(9),
             executable: mapped.clone(),
-            mappings: vec![mapped],
+            mappings: vec![mapped.clone()],
+            open: vec![mapped.clone(), mapped.clone()],
+            named: vec![Mapped { digest: None, ..mapped.clone() }],
+            open_omitted: 4,
             outside: 3,
             marker: Some("r-aaaaaaaaaaaa".parse().unwrap()),
             cwd: None,
@@ -409,6 +437,16 @@ mod tests {
             health,
             confirmation: Confirmation::Awaited,
             repair: None,
+            looked: fleet::looked::Looked {
+                basis: fleet::looked::Depth::Events,
+                swept: Millis(11),
+                hashed: Some(Millis(12)),
+                unwatched: Some("no watches left".into()),
+            },
+            stranger: Some(Stranger { address: "127.0.0.1:80".into(), process: "pid 9 x".into() }),
+            hidden: 5,
+            outside: vec![Mapped { place: Place::Outside, ..mapped.clone() }],
+            outside_omitted: 6,
         };
         let attestation = Attestation {
             node: "n1".parse().unwrap(),
@@ -416,6 +454,8 @@ mod tests {
             boot_id: "b".into(),
             disk_free: Some(7),
             migrations: Vec::new(),
+            up: Some(Millis(12)),
+            clock: Some(Timestamp(-3)),
             services: vec![
                 evidence(Progress::Held, Health::Healthy),
                 evidence(Progress::Working { step: "fetch".into(), detail: "1 of 2".into() }, Health::Unknown),

@@ -2,10 +2,13 @@
 //! Works as an ordinary user, who sees less: other users' processes show neither executable nor environment.
 //! When to start, stop or look is decided elsewhere.
 
+mod boot_clock;
+mod descriptors;
 mod digests;
+mod ears;
 mod errand;
-mod files;
 mod identity;
+mod interpreter;
 mod lineage;
 mod listeners;
 pub mod machine;
@@ -13,10 +16,18 @@ mod maps;
 mod observer;
 mod proc;
 mod processes;
+mod reading;
+mod rehash;
 pub mod restore;
 mod start;
 mod stop;
 mod supervisor;
+mod sweep;
+mod tree;
+mod trees;
+mod view;
+mod watch;
 
-pub use observer::LinuxObserver;
+pub use observer::{LinuxObserver, WatchPace};
 pub use supervisor::LinuxSupervisor;
+pub use watch::WatchLimits;

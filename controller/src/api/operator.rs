@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleet::looked::Depth;
 use fleet::{Digest, NodeName, Timestamp};
 use fleet_certs::{Authority, JoinToken, Peer, Role, TokenGrant};
 use fleet_proto::{convert, rollout, v1};
@@ -62,13 +63,18 @@ impl OperatorService {
     }
 
     /// Starts a round and waits until every connected node has answered it, or patience ends.
-    async fn round(&self, service: &str, patience: Duration) -> Result<(Timestamp, crate::mind::Proofs), Status> {
+    async fn round(
+        &self,
+        service: &str,
+        depth: Depth,
+        patience: Duration,
+    ) -> Result<(Timestamp, crate::mind::Proofs), Status> {
         let mut pulse = self.mind.pulse();
-        let since = self.mind.ask(Ask::Round).await.map_err(status)?;
+        let since = self.mind.ask(|to| Ask::Round(depth, to)).await.map_err(status)?;
         let until = Instant::now() + patience;
         loop {
             pulse.mark_unchanged();
-            let proofs = self.mind.ask(|to| Ask::Proofs(service.to_owned(), since, to)).await.map_err(status)?;
+            let proofs = self.mind.ask(|to| Ask::Proofs(service.to_owned(), since, depth, to)).await.map_err(status)?;
             if proofs.outstanding.is_empty() || tokio::time::timeout_at(until, pulse.changed()).await.is_err() {
                 return Ok((since, proofs));
             }
@@ -289,7 +295,7 @@ impl v1::operator_server::Operator for OperatorService {
     async fn drift(&self, request: Request<v1::DriftRequest>) -> Result<Response<v1::DriftReport>, Status> {
         let request = request.into_inner();
         if request.fresh {
-            self.round(&request.service, ROUND_PATIENCE).await?;
+            self.round(&request.service, Depth::Sweep, ROUND_PATIENCE).await?;
         }
         self.ask(|to| Ask::Drift(request, to)).await
     }
@@ -301,7 +307,8 @@ impl v1::operator_server::Operator for OperatorService {
         } else {
             Duration::from_millis(request.timeout_ms).min(LONGEST_ROUND)
         };
-        let (_, proofs) = self.round(&request.service, patience).await?;
+        let depth = if request.rehash { Depth::Hash } else { Depth::Sweep };
+        let (_, proofs) = self.round(&request.service, depth, patience).await?;
         Ok(Response::new(v1::VerifyReply {
             proofs: proofs.proofs,
             findings: proofs.findings,
@@ -364,7 +371,7 @@ impl v1::operator_server::Operator for OperatorService {
         let actor = actor(&request);
         let request = request.into_inner();
         // What was seen a while ago may be put right by now, or worse: a repair is planned on what is there.
-        self.round(&request.service, ROUND_PATIENCE).await?;
+        self.round(&request.service, Depth::Sweep, ROUND_PATIENCE).await?;
         self.ask(|to| Ask::StartRepair(actor, request, to)).await
     }
 

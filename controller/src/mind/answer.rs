@@ -101,16 +101,16 @@ impl State {
                 let status = self.status(now);
                 self.reply(to, Ok(status));
             }
-            Ask::Round(to) => {
-                self.ask_everyone();
+            Ask::Round(depth, to) => {
+                self.ask_everyone(depth);
                 self.reply(to, Ok(now));
             }
             Ask::Drift(request, to) => {
                 let report = self.drift_report(&request, now);
                 self.reply(to, Ok(report));
             }
-            Ask::Proofs(service, since, to) => {
-                let proofs = self.proofs(&service, since, now);
+            Ask::Proofs(service, since, depth, to) => {
+                let proofs = self.proofs(&service, since, depth, now);
                 self.reply(to, Ok(proofs));
             }
             Ask::Accept(actor, request, to) => {

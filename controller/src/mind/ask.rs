@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use fleet::deployment::{Asking, Verdict};
 use fleet::drift::Kind;
+use fleet::looked::Depth;
 use fleet::outcome::exit;
 use fleet::release::Descriptor;
 use fleet::{DeploymentId, Digest, Generation, Millis, NodeName, ReleaseId, ServiceName, Timestamp};
@@ -62,12 +63,12 @@ pub enum Ask {
     ListDeployments(String, u32, Reply<Vec<v1::Deployment>>),
     /// The fleet at a glance.
     Status(Reply<v1::StatusReply>),
-    /// Start a round now; answers when it was asked.
-    Round(Reply<Timestamp>),
+    /// Start a round now in which everyone looks so deep; answers when it was asked.
+    Round(Depth, Reply<Timestamp>),
     /// The open findings.
     Drift(v1::DriftRequest, Reply<v1::DriftReport>),
-    /// The proofs asked for since a time, and who has still not answered.
-    Proofs(String, Timestamp, Reply<Proofs>),
+    /// The proofs asked for since a time that rest on a look so deep, and who has still not answered.
+    Proofs(String, Timestamp, Depth, Reply<Proofs>),
     /// Accept a finding as it is.
     Accept(Actor, v1::AcceptFindingRequest, Reply<Vec<v1::Acceptance>>),
     /// What is accepted.

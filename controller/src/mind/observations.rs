@@ -114,17 +114,12 @@ impl State {
             .filter(|(_, journaled)| journaled.deployment.is_pointing_at(node, service))
             .map(|(id, _)| id.clone())
             .collect();
-        let why = self.repairs_reported(node, service, now);
-        if let Some(findings) = self.statement(node, service, &comparison, pointing.is_empty(), now) {
-            let entries = self.ledger.observe_after(Subject::Service(node, service), findings, now, why);
-            self.save_ledger(entries);
-            self.void_acceptances(node, service, now);
+        if let Some(known) = self.seen.get_mut(node) {
+            known.comparisons.insert(service.clone(), comparison.clone());
         }
+        let why = self.repairs_reported(node, service, now);
         if matches!(comparison.standing, Standing::Proven { .. }) {
             self.note_held(node, service, generation, now);
-        }
-        if let Some(known) = self.seen.get_mut(node) {
-            known.comparisons.insert(service.clone(), comparison);
         }
         self.confirm_the_proven(node, service);
         let running: Vec<_> = self
@@ -132,9 +127,22 @@ impl State {
             .filter(|(_, journaled)| journaled.deployment.spec().service == *service)
             .map(|(id, _)| id.clone())
             .collect();
+        // Old files may not hide behind a fresh word: a deployment takes what it is told for as old as the last look at
+        // every file that it rests on.
+        let swept_at = self.seen.get(node).and_then(|seen| seen.last_sweep).unwrap_or_default();
         for id in running {
-            let observation = Observation { asked_at, generation, seen: seen.clone() };
+            let observation = Observation { asked_at: asked_at.min(swept_at), generation, seen: seen.clone() };
             self.deployment_event(&id, &Event::Observed { node: node.clone(), observation }, now);
+        }
+        // A deployment may have answered this with another order, as when it turns back: then what was compared is no
+        // longer what the node shall hold, and its difference is on its way.
+        if self.order(node, service).is_some_and(|order| order.generation != generation) {
+            return;
+        }
+        if let Some(findings) = self.statement(node, service, &comparison, pointing.is_empty(), now) {
+            let entries = self.ledger.observe_after(Subject::Service(node, service), findings, now, why);
+            self.save_ledger(entries);
+            self.void_acceptances(node, service, now);
         }
     }
 

@@ -55,7 +55,10 @@ impl State {
                     | Kind::Unmanaged
                     | Kind::Unreachable
                     | Kind::Stale
-                    | Kind::Agent => false,
+                    | Kind::Agent
+                    | Kind::Port
+                    | Kind::Certificate
+                    | Kind::Clock => false,
                 }
         });
         shown.map(|key| (key.what.clone(), key.kind)).take(MOST_SHOWN).collect()

@@ -1,25 +1,23 @@
 //! What the mind says, once what it rests on is saved: orders, challenges, answers. Until then it is only noted here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use fleet::looked::Depth;
 use fleet::{NodeName, Nonce};
 use fleet_proto::v1;
 
 use super::ask::{Refusal, Reply};
-use super::state::State;
+use super::state::{NodeSeen, State};
 use crate::gate_test::GateTest;
 use crate::{clock, random};
-
-/// Nonces out per node: a few rounds may be under way on a slow link; an older one than that is no proof of now.
-const NONCES_OUT: usize = 8;
 
 /// What is to be said once the facts are saved.
 #[derive(Default)]
 pub(super) struct Unsaid {
     /// Nodes whose orders changed: they are told everything they shall hold.
     desired: BTreeSet<NodeName>,
-    /// Nodes that are asked for fresh evidence.
-    challenges: BTreeSet<NodeName>,
+    /// Nodes that are asked for fresh evidence, and how deep they shall look.
+    challenges: BTreeMap<NodeName, Depth>,
     /// Files that nodes shall show.
     reveals: Vec<(NodeName, v1::Reveal)>,
     /// Tests to run on this host.
@@ -32,12 +30,13 @@ impl State {
     /// Tells a node everything it shall hold, and asks what it makes of it.
     pub(super) fn say_desired(&mut self, node: &NodeName) {
         self.unsaid.desired.insert(node.clone());
-        self.challenge(node);
+        self.challenge(node, Depth::Events);
     }
 
-    /// Asks a node for fresh evidence.
-    pub(super) fn challenge(&mut self, node: &NodeName) {
-        self.unsaid.challenges.insert(node.clone());
+    /// Asks a node for fresh evidence, from a look that is at least so deep.
+    pub(super) fn challenge(&mut self, node: &NodeName, depth: Depth) {
+        let asked = self.unsaid.challenges.entry(node.clone()).or_insert(depth);
+        *asked = depth.max(*asked);
     }
 
     /// Asks a node to show files.
@@ -46,9 +45,21 @@ impl State {
     }
 
     /// Asks every connected node for fresh evidence.
-    pub(super) fn ask_everyone(&mut self) {
-        let connected = self.seen.iter().filter(|(_, seen)| seen.link.is_some()).map(|(node, _)| node.clone());
-        self.unsaid.challenges.extend(connected);
+    pub(super) fn ask_everyone(&mut self, depth: Depth) {
+        let connected: Vec<_> =
+            self.seen.iter().filter(|(_, seen)| seen.link.is_some()).map(|(node, _)| node.clone()).collect();
+        for node in connected {
+            self.challenge(&node, depth);
+        }
+    }
+
+    /// How deep a node has to look, whatever was asked: what a deployment proves rests on a look at every file, and what
+    /// is said again needs one that it can rest on.
+    fn depth_for(&self, node: &NodeName) -> Depth {
+        let Some(seen) = self.seen.get(node) else { return Depth::Sweep };
+        let moves = self.running().any(|(_, journaled)| journaled.deployment.nodes().contains(node));
+        let ages = seen.latest.iter().flat_map(|latest| &latest.services).any(|service| service.looked.is_ageing());
+        if moves || ages || seen.last_sweep.is_none() { Depth::Sweep } else { Depth::Events }
     }
 
     /// Answers once everything decided so far is saved.
@@ -61,6 +72,10 @@ impl State {
     pub(super) fn speak(&mut self) {
         let unsaid = std::mem::take(&mut self.unsaid);
         for node in &unsaid.desired {
+            // Nothing is ordered of two agents under one identity: both would do it.
+            if self.seen.get(node).is_some_and(NodeSeen::is_contested) {
+                continue;
+            }
             let orders = self.orders_of(node).map(|order| order.clone().into()).collect();
             let migrations = self
                 .running()
@@ -69,17 +84,17 @@ impl State {
                 .map(Into::into)
                 .collect();
             let desired = v1::Desired { orders, permit_ms: self.permit.0, migrations };
-            self.send(node, v1::to_agent::Message::Desired(desired));
+            self.send(node, v1::ToAgent { message: Some(v1::to_agent::Message::Desired(desired)) });
             // After the orders that they rest on; said again with them until their end has been reported.
             for repair in self.open_repairs(node) {
-                self.send(node, v1::to_agent::Message::Repair(repair.into()));
+                self.send(node, v1::ToAgent { message: Some(v1::to_agent::Message::Repair(repair.into())) });
             }
         }
         for (node, reveal) in unsaid.reveals {
-            self.send(&node, v1::to_agent::Message::Reveal(reveal));
+            self.send(&node, v1::ToAgent { message: Some(v1::to_agent::Message::Reveal(reveal)) });
         }
-        for node in &unsaid.challenges {
-            self.send_challenge(node);
+        for (node, depth) in &unsaid.challenges {
+            self.send_challenge(node, *depth);
         }
         for test in unsaid.tests {
             tokio::spawn(test.run());
@@ -94,31 +109,43 @@ impl State {
         self.unsaid.tests.push(test);
     }
 
-    /// The nonce is drawn now and not when it was decided to ask: freshness counts from here.
-    fn send_challenge(&mut self, node: &NodeName) {
-        let Ok(bits) = random::bits() else {
-            tracing::error!(%node, "the operating system gives no random bits: no challenge is sent");
-            return;
-        };
-        let nonce = Nonce::from_random(bits);
+    /// The nonce is drawn now and not when it was decided to ask: freshness counts from here. An older stream of the
+    /// same node is asked once, with a nonce of its own.
+    fn send_challenge(&mut self, node: &NodeName, depth: Depth) {
+        let depth = depth.max(self.depth_for(node));
         let Some(seen) = self.seen.get_mut(node) else { return };
+        for rival in seen.rivals.iter_mut().filter(|rival| rival.asked.is_none()) {
+            let Some(nonce) = draw(node) else { return };
+            rival.asked = Some(nonce.clone());
+            // One that does not read does not live.
+            let _ = rival.link.outbox.try_send(Ok(challenge(nonce, Depth::Sweep)));
+        }
         if seen.link.is_none() {
             return;
         }
-        if seen.nonces.len() == NONCES_OUT {
-            seen.nonces.remove(0);
-        }
-        seen.nonces.push((nonce.clone(), clock::now()));
-        self.send(node, v1::to_agent::Message::Challenge(v1::Challenge { nonce: nonce.into() }));
+        let Some(nonce) = draw(node) else { return };
+        seen.asked.ask(nonce.clone(), clock::now());
+        self.send(node, challenge(nonce, depth));
     }
 
     /// A full outbox means an agent that does not read: its link is dropped, and it will dial again.
-    fn send(&mut self, node: &NodeName, message: v1::to_agent::Message) {
+    fn send(&mut self, node: &NodeName, message: v1::ToAgent) {
         let Some(seen) = self.seen.get_mut(node) else { return };
         let Some(link) = &seen.link else { return };
-        if link.outbox.try_send(v1::ToAgent { message: Some(message) }).is_err() {
+        if link.outbox.try_send(Ok(message)).is_err() {
             tracing::warn!(%node, "the agent does not read its stream: closing it");
             seen.link = None;
         }
     }
+}
+
+fn draw(node: &NodeName) -> Option<Nonce> {
+    let bits = random::bits();
+    let told = |_: &_| tracing::error!(%node, "the operating system gives no random bits: no challenge is sent");
+    bits.inspect_err(told).ok().map(Nonce::from_random)
+}
+
+fn challenge(nonce: Nonce, depth: Depth) -> v1::ToAgent {
+    let challenge = v1::Challenge { nonce: nonce.into(), depth: v1::Depth::from(depth).into() };
+    v1::ToAgent { message: Some(v1::to_agent::Message::Challenge(challenge)) }
 }

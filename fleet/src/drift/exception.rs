@@ -69,7 +69,10 @@ impl Kind {
             | Self::Unmanaged
             | Self::Unreachable
             | Self::Stale
-            | Self::Agent => false,
+            | Self::Agent
+            | Self::Port
+            | Self::Certificate
+            | Self::Clock => false,
         }
     }
 }

@@ -37,21 +37,35 @@ pub enum Kind {
     Unreachable,
     /// The node is in contact and has not proven anything lately.
     Stale,
-    /// The agent contradicts the controller: it is ahead of it, or answers for another.
+    /// The agent contradicts the controller: it is ahead of it, answers for another, or answers with what is not fresh.
     Agent,
+    /// Somebody else listens where the service should.
+    Port,
+    /// A certificate ends soon, or has ended.
+    Certificate,
+    /// The clock of the node is certainly wrong.
+    Clock,
 }
+
+/// What a finding of kind `certificate` is about while the certificate still holds.
+pub const ENDS_SOON: &str = "ends soon";
+/// What it is about from then on.
+pub const HAS_ENDED: &str = "has ended";
 
 impl Kind {
     /// Every kind, in the order of the report.
-    pub const ALL: [Kind; 14] = [
+    pub const ALL: [Kind; 17] = [
         Self::OldProcess,
         Self::Version,
         Self::Process,
+        Self::Port,
         Self::Unmanaged,
         Self::Unreachable,
         Self::Stale,
         Self::Agent,
         Self::Health,
+        Self::Certificate,
+        Self::Clock,
         Self::File,
         Self::Mode,
         Self::Owner,
@@ -77,6 +91,9 @@ impl Kind {
             Self::Unreachable => "unreachable",
             Self::Stale => "stale",
             Self::Agent => "agent",
+            Self::Port => "port",
+            Self::Certificate => "certificate",
+            Self::Clock => "clock",
         }
     }
 
@@ -90,8 +107,16 @@ impl Kind {
             | Self::Unmanaged
             | Self::Unreachable
             | Self::Stale
-            | Self::Agent => Severity::Critical,
-            Self::File | Self::Mode | Self::Owner | Self::Missing | Self::Extra | Self::Symlink => Severity::Warning,
+            | Self::Agent
+            | Self::Port => Severity::Critical,
+            Self::File
+            | Self::Mode
+            | Self::Owner
+            | Self::Missing
+            | Self::Extra
+            | Self::Symlink
+            | Self::Certificate
+            | Self::Clock => Severity::Warning,
         }
     }
 }
@@ -180,6 +205,16 @@ pub struct FindingKey {
     pub what: String,
 }
 
+impl FindingKey {
+    /// How bad it is: as bad as its kind, and worse once a certificate has ended.
+    pub fn severity(&self) -> Severity {
+        match self.kind {
+            Kind::Certificate if self.what == HAS_ENDED => Severity::Critical,
+            kind => kind.severity(),
+        }
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}: expected {}, found {}", self.key.kind, self.key.what, self.expected, self.found)
@@ -198,5 +233,17 @@ mod tests {
             assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{kind}\""));
         }
         assert!("drift".parse::<Kind>().is_err());
+    }
+
+    #[test]
+    fn a_certificate_that_has_ended_is_worse_than_one_that_will() {
+        let key = |what: &str| FindingKey {
+            node: "n1".parse().unwrap(),
+            service: None,
+            kind: Kind::Certificate,
+            what: what.into(),
+        };
+        assert_eq!(key(ENDS_SOON).severity(), Severity::Warning);
+        assert_eq!(key(HAS_ENDED).severity(), Severity::Critical);
     }
 }

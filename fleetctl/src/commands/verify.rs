@@ -19,11 +19,12 @@ const ROUND: Duration = Duration::from_secs(30);
 /// What the controller gets on top of that to put the answer together.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Every node hashes what it really runs and answers with this round's nonce. Silence is a finding.
+/// Every node looks at what it really runs and at every file, and answers with this round's nonce. Silence is a finding.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   fleetctl verify
   fleetctl verify shop --timeout 60s
+  fleetctl verify shop --rehash
   fleetctl verify shop -o json
   fleetctl verify -o junit > verify.xml
 
@@ -32,6 +33,9 @@ proven at all, 69 controller unreachable.")]
 pub struct Args {
     /// Only this service
     service: Option<ServiceName>,
+    /// Have every node read every file again, instead of only those that do not look as they did when they were read
+    #[arg(long)]
+    rehash: bool,
 }
 
 pub(super) async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
@@ -65,6 +69,7 @@ async fn ask(session: &Session, args: Args) -> Result<v1::VerifyReply, Failure> 
     let request = v1::VerifyRequest {
         service: args.service.map(String::from).unwrap_or_default(),
         timeout_ms: u64::try_from(round.as_millis()).unwrap_or(u64::MAX),
+        rehash: args.rehash,
     };
     answer(round + GRACE, client.verify(request)).await
 }

@@ -108,7 +108,7 @@ async fn wait(session: &Session, client: &mut Operator, mut repair: v1::Repair) 
 /// A fresh round: what of it is about this node and service.
 async fn verify(client: &mut Operator, repair: &v1::Repair) -> Result<v1::VerifyReply, Failure> {
     let timeout_ms = u64::try_from(ROUND.as_millis()).unwrap_or(u64::MAX);
-    let request = v1::VerifyRequest { service: repair.service.clone(), timeout_ms };
+    let request = v1::VerifyRequest { service: repair.service.clone(), timeout_ms, rehash: false };
     let mut reply = answer(ROUND + GRACE, client.verify(request)).await?;
     reply.proofs.retain(|proof| proof.node == repair.node);
     reply.findings.retain(|finding| finding.node == repair.node);
