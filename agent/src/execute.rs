@@ -106,7 +106,7 @@ impl Keeper {
         activated.is_some_and(|activated| running.start_ticks < activated.ticks)
     }
 
-    async fn perform(&mut self, order: &Order, step: &Step, way: Way) -> Result<(), Halt> {
+    pub(crate) async fn perform(&mut self, order: &Order, step: &Step, way: Way) -> Result<(), Halt> {
         match step {
             Step::Fetch { bundle, size } => self.fetch(order, step, way, bundle, *size).await,
             Step::Stage { release, bundle } => self.stage(order, step, way, release, bundle).await,

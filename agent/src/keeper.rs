@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use fleet::evidence::{Confirmation, Health, Progress, Stranger};
 use fleet::release::Descriptor;
+use fleet::repair::{RepairOrder, RepairReport};
 use fleet::{Digest, Generation, Order, ReleaseId};
 use tokio::sync::watch;
 
@@ -73,6 +74,8 @@ pub struct Wish {
     pub contact: Contact,
     /// Whether the agent goes on.
     pub agent: AgentState,
+    /// The newest repair that was ordered in this run of the agent.
+    pub repair: Option<RepairOrder>,
 }
 
 /// Whether the agent goes on.
@@ -105,6 +108,8 @@ pub struct Status {
     pub activated: Option<Moment>,
     /// Digests of every release ever held.
     pub known: Known,
+    /// How the newest repair stands.
+    pub repair: Option<RepairReport>,
 }
 
 /// The release that this agent made live.
@@ -169,6 +174,7 @@ impl Keeper {
             live: None,
             activated: None,
             known,
+            repair: record.repair.as_ref().map(crate::mend::Mending::report),
         };
         let (status, receiver) = watch::channel(status);
         let log = ServiceLog::new(releases.own_files());
@@ -207,7 +213,11 @@ impl Keeper {
             let unsettled = self.record.outcome(wish.order.generation).is_none();
             let alone = self.journal.attempt().filter(|attempt| attempt.generation == self.at);
             let may = self.permission(&wish) == Permission::Granted || alone.is_some_and(Attempt::goes_on_alone);
-            let end = if unsettled && may { self.carry_out(&wish.order).await } else { self.keep(&wish).await };
+            let end = match self.to_mend(&wish) {
+                _ if unsettled && may => self.carry_out(&wish.order).await,
+                Some(mending) => self.mend(&wish, mending).await,
+                None => self.keep(&wish).await,
+            };
             match end {
                 Ok(()) | Err(Halt::Superseded) => {}
                 Err(Halt::Interrupted) => return Err(Interrupted),

@@ -7,10 +7,13 @@ use std::time::Duration;
 use fleet::deployment::{MigrationOrder, MigrationReport};
 use fleet::evidence::{Confirmation, MigrationEvidence, Progress, ServiceEvidence};
 use fleet::looked::Depth;
+use fleet::repair::RepairOrder;
 use fleet::{Digest, Millis, Nonce, Order};
 use fleet_certs::{DialError, Dialer};
 use fleet_proto::v1::link_client::LinkClient;
-use fleet_proto::v1::{ConfirmRequest, Desired, FetchBundleRequest, FromAgent, Hello, Hint, from_agent, to_agent};
+use fleet_proto::v1::{
+    ConfirmRequest, Desired, FetchBundleRequest, FromAgent, Hello, Hint, Reveal, Revealed, from_agent, to_agent,
+};
 use fleet_proto::{PROTOCOL, convert};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -139,6 +142,7 @@ impl Line {
         // Only the newest challenge is worth an answer; the controller that sent it has given up the ones before.
         let challenge = watch::Sender::new(None);
         let (wish, wishes) = mpsc::channel(OUTBOX);
+        let showing = outbox.downgrade();
         let speaking = speak(node.clone(), challenge.clone(), wishes, outbox, observe_every);
         let mut heard = Heard::Nothing;
         let listening = async {
@@ -162,6 +166,11 @@ impl Line {
                         }
                         Some(to_agent::Message::Plant(plant)) => drop(wish.send(Wish::Plant(plant)).await),
                         Some(to_agent::Message::Remove(remove)) => drop(wish.send(Wish::Remove(remove)).await),
+                        Some(to_agent::Message::Repair(order)) => match RepairOrder::try_from(order) {
+                            Ok(order) => node.repair(order),
+                            Err(error) => tracing::error!("a repair is refused: {error}"),
+                        },
+                        Some(to_agent::Message::Reveal(asked)) => show(node.clone(), asked, showing.clone()),
                         None => tracing::warn!(
                             "a message of a kind this agent does not know is refused; is the controller newer?"
                         ),
@@ -240,6 +249,21 @@ async fn take(node: &Arc<Node>, desired: Desired) {
     }
     node.receive(orders, Millis(desired.permit_ms)).await;
     node.migrate(migrations).await;
+}
+
+/// Shows files in a task of its own: reading them must keep no challenge waiting.
+fn show(node: Arc<Node>, asked: Reveal, outbox: mpsc::WeakSender<FromAgent>) {
+    let (Ok(service), Ok(release)) = (asked.service.parse(), asked.release.parse()) else {
+        return tracing::warn!("a question for files is refused: it names no service or release");
+    };
+    tokio::spawn(async move {
+        let files = node.reveal(&service, release, asked.paths).await;
+        if let Some(outbox) = outbox.upgrade() {
+            let revealed = Revealed { id: asked.id, files };
+            // The stream may have ended meanwhile; then nobody waits any more.
+            let _ = outbox.send(from_agent(from_agent::Message::Revealed(revealed))).await;
+        }
+    });
 }
 
 /// Answers challenges with a look made after they arrived; hints when something differs from what was last stated.

@@ -10,7 +10,9 @@ use fleet::deployment::MigrationOrder;
 use fleet::evidence::{Attestation, MigrationEvidence, Progress, ServiceEvidence};
 use fleet::looked::Depth;
 use fleet::order::Reception;
+use fleet::repair::RepairOrder;
 use fleet::{Digest, Generation, Hold, Millis, NodeName, Nonce, Order, ReleaseId, ServiceName};
+use fleet_proto::v1::RevealedFile;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -23,6 +25,7 @@ use crate::observe;
 use crate::orders::{OrderError, Orders};
 use crate::permit::{Contact, Permit};
 use crate::platform::linux::machine;
+use crate::reveal;
 use crate::session;
 use crate::{clock, decoy};
 
@@ -193,6 +196,31 @@ impl Node {
         self.clone().blocking(move |node| node.open_migrations().receive(orders)).await;
     }
 
+    /// Gives a repair to the service's keeper; a service without one repairs nothing, and the controller says it again.
+    pub fn repair(&self, order: RepairOrder) {
+        if order.node != self.name {
+            return tracing::error!(service = %order.service, "a repair for node {} is refused: this is {}", order.node, self.name);
+        }
+        if let Some(Kept::Keeper { wish, .. }) = lock(&self.kept).get(&order.service) {
+            wish.send_if_modified(|wish| {
+                let new = wish.repair.as_ref() != Some(&order);
+                wish.repair = Some(order.clone());
+                new
+            });
+        }
+    }
+
+    /// What files of a release hold, with secrets masked.
+    pub async fn reveal(
+        self: &Arc<Self>,
+        service: &ServiceName,
+        release: ReleaseId,
+        paths: Vec<String>,
+    ) -> Vec<RevealedFile> {
+        let root = self.tools.config.place(service).root;
+        self.clone().blocking(move |_| reveal::reveal(&root, &release, paths)).await.unwrap_or_default()
+    }
+
     /// How the newest migrations of each service stand.
     pub fn migrations(&self) -> Vec<MigrationEvidence> {
         self.migrations.get().map(|migrations| migrations.reports()).unwrap_or_default()
@@ -315,7 +343,7 @@ impl Node {
         }
         let (service, generation) = (order.service.clone(), order.generation);
         let contact = lock(&self.contact).clone();
-        let (wish, wishes) = watch::channel(Wish { order, permit, contact, agent: AgentState::Working });
+        let (wish, wishes) = watch::channel(Wish { order, permit, contact, agent: AgentState::Working, repair: None });
         let next = match Keeper::open(self.tools.clone(), wishes) {
             Ok((keeper, status)) => {
                 self.forward_changes(status.clone());

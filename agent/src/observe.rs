@@ -41,6 +41,7 @@ pub fn evidence(
         compared,
         confirmation,
         stranger,
+        repair: status.repair.clone(),
         ..gather(&place.service, ordered, progress, status.health.clone(), seen)
     }
 }
@@ -93,6 +94,7 @@ fn gather(
         outside_omitted: seen.outside_omitted,
         health,
         confirmation: Confirmation::Given,
+        repair: None,
         looked: seen.looked,
         stranger: None,
     }

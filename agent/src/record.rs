@@ -7,6 +7,7 @@ use fleet::{Generation, Hold, ReleaseId};
 use serde::{Deserialize, Serialize};
 
 use crate::durable::{self, FileError};
+use crate::mend::Mending;
 use crate::permit::{Moment, Permit};
 use crate::platform::Running;
 
@@ -33,6 +34,9 @@ pub struct Record {
     pub settled: Option<Settled>,
     /// The last permit.
     pub permit: Option<Permit>,
+    /// The newest repair.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repair: Option<Mending>,
 }
 
 /// The end of an order.
@@ -126,6 +130,7 @@ mod tests {
                 outcome: Outcome::Failed { step: "probe".into(), reason: "503".into() },
             }),
             permit: None,
+            repair: None,
         };
         record.save(&path).unwrap();
         assert_eq!(Record::load(&path).unwrap(), record);

@@ -255,7 +255,10 @@ impl Trial<'_> {
                     }
                     self.open.insert(finding.key.clone(), finding.to_string());
                 }
-                LedgerEntry::Changed { .. } => {}
+                LedgerEntry::Changed { .. }
+                | LedgerEntry::Accepted { .. }
+                | LedgerEntry::Reopened { .. }
+                | LedgerEntry::Repaired { .. } => {}
                 LedgerEntry::Closed { key, .. } => drop(self.open.remove(&key)),
             }
         }

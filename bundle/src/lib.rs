@@ -9,6 +9,7 @@
 //! unpacked release and removing old ones is left to the agent.
 
 mod error;
+mod extract;
 mod hash;
 mod layout;
 mod pack;
@@ -17,6 +18,7 @@ mod tree;
 mod unpack;
 
 pub use error::BundleError;
+pub use extract::extract;
 pub use hash::{HashingReader, HashingWriter, digest};
 pub use layout::check;
 pub use pack::{Packed, pack};

@@ -35,6 +35,22 @@ fn walk(root: &Path, at: &str, entries: &mut Vec<Entry>, contents: &mut Contents
     }
 }
 
+#[test]
+fn small_files_are_extracted_and_no_others() {
+    let small = b"listen = 1\n".to_vec();
+    let large = vec![7; 5_000];
+    let entries = vec![file("conf", 0o644, &small), file("large", 0o644, &large), link("to", "conf")];
+    let contents = Contents::from([("conf".to_owned(), small.clone()), ("large".to_owned(), large)]);
+    let (_, bytes) = pack(&descriptor(entries), &contents).unwrap();
+    let paths = ["conf", "large", "to", "absent"].map(str::to_owned).into();
+    let found = fleet_bundle::extract(&mut bytes.as_slice(), &paths, 1_000).unwrap();
+    assert_eq!(found, BTreeMap::from([("conf".to_owned(), small)]));
+    assert!(
+        fleet_bundle::extract(&mut &bytes[..bytes.len() / 2], &paths, 1_000).is_err(),
+        "a damaged bundle shows nothing"
+    );
+}
+
 /// A node of a generated tree.
 #[derive(Debug, Clone)]
 enum Node {

@@ -3,6 +3,7 @@
 
 mod access;
 mod operator;
+mod show;
 
 pub use access::{AccessLayer, TABLE};
 pub use operator::OperatorService;

@@ -158,6 +158,7 @@ async fn listen(mind: &Mind, node: &NodeName, session: u64, incoming: &mut Strea
                 Err(e) => Message::Garbled { node: node.clone(), session, reason: e.to_string() },
             },
             v1::from_agent::Message::Hint(_) => Message::Hinted { node: node.clone(), session },
+            v1::from_agent::Message::Revealed(revealed) => Message::Revealed { node: node.clone(), revealed },
             v1::from_agent::Message::Hello(_) => continue,
         };
         if mind.tell(message).await.is_err() {

@@ -13,7 +13,9 @@ mod commands;
 mod deployment_view;
 mod deployments;
 mod drift_view;
+mod exceptions;
 mod fleet_view;
+mod ledger_view;
 mod locks;
 mod nodes;
 mod observations;
@@ -22,7 +24,9 @@ mod planning;
 mod plans;
 mod queue;
 mod releases;
+mod repairs;
 mod request;
+mod reveals;
 mod roster;
 mod selftest;
 mod silence;
@@ -37,7 +41,7 @@ use fleet::looked::Depth;
 use fleet::{DeploymentId, Millis, NodeName, Timestamp};
 use tokio::sync::{mpsc, watch};
 
-pub use ask::{Actor, Ask, JoinAs, Joined, Proofs, Refusal, Reply};
+pub use ask::{Actor, Ask, JoinAs, Joined, Proofs, Refusal, Reply, ToShow};
 pub use roster::check_labels;
 pub use state::{Greeting, RestoreError, State, ToAgent};
 
@@ -100,6 +104,13 @@ pub enum Message {
         node: NodeName,
         /// The number of the stream.
         session: u64,
+    },
+    /// An agent shows files.
+    Revealed {
+        /// The node, by its certificate.
+        node: NodeName,
+        /// What it shows.
+        revealed: fleet_proto::v1::Revealed,
     },
     /// An agent's stream has ended.
     Lost {
@@ -183,6 +194,7 @@ impl State {
             Message::Garbled { node, session, reason } => self.garbled(&node, session, reason, now),
             Message::Attested { node, session, attestation } => self.attested(&node, session, *attestation, now),
             Message::Hinted { node, session } => self.hinted(&node, session, now),
+            Message::Revealed { node, revealed } => self.revealed(&node, revealed),
             Message::Lost { node, session } => self.lost(&node, session, now),
             Message::GateAnswered { deployment, asking, verdict } => {
                 self.deployment_event(&deployment, &Event::GateAnswered { asking, verdict }, now);

@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 
 use fleet::deployment::plan::Plan;
 use fleet::deployment::{Fact, Kind};
-use fleet::drift::{Finding, FindingKey};
+use fleet::drift::{Acceptance, FindingKey, Glob, HeldSince, IgnoreRule};
 use fleet::ledger::{LedgerEntry, OpenFinding};
 use fleet::release::Version;
+use fleet::repair::{RepairOrder, RepairState};
 use fleet::selftest::Outcome;
 use fleet::statement::Verdict;
-use fleet::{DeploymentId, Digest, Generation, NodeName, Order, PlanId, ReleaseId, ServiceName, Timestamp};
+use fleet::{DeploymentId, Digest, Generation, NodeName, Order, PlanId, ReleaseId, RepairId, ServiceName, Timestamp};
 use fleet_certs::TokenRecord;
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
@@ -163,6 +164,48 @@ pub enum Change {
         /// The finding as it is open now, since it was opened; nothing when it is closed.
         open: Option<OpenFinding>,
     },
+    /// A line of the ledger that is kept no longer.
+    ForgetLine(u64),
+    /// A finding that a person accepts.
+    Acceptance(Box<Acceptance>),
+    /// An acceptance that has ended.
+    ForgetAcceptance(FindingKey),
+    /// Extra files that are ignored.
+    Ignore(IgnoreRule),
+    /// They are ignored no longer.
+    ForgetIgnore(ServiceName, Glob),
+    /// When a node was first seen to hold its order of a service.
+    Held(NodeName, ServiceName, HeldSince),
+    /// That is forgotten with the node.
+    ForgetHeld(NodeName, ServiceName),
+    /// A repair.
+    Repair(Box<RepairRecord>),
+    /// A repair that is remembered no longer.
+    ForgetRepair(RepairId),
+}
+
+/// A repair, who ordered it, and how it ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RepairRecord {
+    /// What was ordered.
+    pub order: RepairOrder,
+    /// Who ordered it.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+    /// How it ended, and when; nothing while it is under way.
+    pub ended: Option<RepairEnd>,
+}
+
+/// The end of a repair.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RepairEnd {
+    /// When.
+    pub at: Timestamp,
+    /// What came of it.
+    pub state: RepairState,
 }
 
 /// What is known of a statement without its text.
@@ -314,10 +357,18 @@ pub struct Loaded {
     pub statements: BTreeMap<u64, StatementRecord>,
     /// The open findings.
     pub findings: Vec<OpenFinding>,
-    /// How many lines the ledger has.
-    pub ledger_lines: u64,
     /// The newest self-test of the alarm.
     pub selftest: Option<Outcome>,
+    /// The lines of the ledger that are kept, by their numbers, oldest first.
+    pub ledger: Vec<(u64, LedgerEntry)>,
+    /// What people accept.
+    pub acceptances: BTreeMap<FindingKey, Acceptance>,
+    /// What is ignored.
+    pub ignores: Vec<IgnoreRule>,
+    /// When every node was first seen to hold its order.
+    pub held: BTreeMap<(NodeName, ServiceName), HeldSince>,
+    /// Repairs, newest ones and those under way.
+    pub repairs: BTreeMap<RepairId, RepairRecord>,
 }
 
 const JOURNAL: &str = "journal/";
@@ -336,6 +387,10 @@ const ENVELOPES: &str = "envelopes/";
 const FINDINGS: &str = "findings/";
 const LEDGER: &str = "ledger/";
 const SELFTEST: &str = "selftest";
+const ACCEPTANCES: &str = "acceptances/";
+const IGNORES: &str = "ignores/";
+const HELD: &str = "held/";
+const REPAIRS: &str = "repairs/";
 
 /// Saves changes: all of them in one batch of the store, which they fit but for orders to thousands of nodes. Then the
 /// first batch has the facts, and a crash in between is healed by saying the orders again.
@@ -399,14 +454,30 @@ fn encode(change: &Change, values: &mut Vec<Value>) -> Result<(), RecordError> {
         Change::SelfTest(outcome) => values.push(Value::put(SELFTEST.into(), outcome, Expect::Anything)?),
         Change::Ledger { entry, index, open } => {
             values.push(Value::put(ledger_key(*index), entry, Expect::Absent)?);
-            let (LedgerEntry::Opened { finding: Finding { key, .. }, .. }
-            | LedgerEntry::Changed { finding: Finding { key, .. }, .. }
-            | LedgerEntry::Closed { key, .. }) = entry;
-            values.push(match open {
-                Some(open) => Value::put(finding_key(key), open, Expect::Anything)?,
-                None => Value::delete(finding_key(key)),
-            });
+            if let Some(key) = entry.key() {
+                values.push(match open {
+                    Some(open) => Value::put(finding_key(FINDINGS, key), open, Expect::Anything)?,
+                    None => Value::delete(finding_key(FINDINGS, key)),
+                });
+            }
         }
+        Change::ForgetLine(index) => values.push(Value::delete(ledger_key(*index))),
+        Change::Acceptance(acceptance) => {
+            let key = finding_key(ACCEPTANCES, &acceptance.key);
+            values.push(Value::put(key, acceptance, Expect::Anything)?);
+        }
+        Change::ForgetAcceptance(key) => values.push(Value::delete(finding_key(ACCEPTANCES, key))),
+        Change::Ignore(rule) => values.push(Value::put(ignore_key(&rule.service, &rule.glob), rule, Expect::Anything)?),
+        Change::ForgetIgnore(service, glob) => values.push(Value::delete(ignore_key(service, glob))),
+        Change::Held(node, service, since) => {
+            let held = HeldRecord { node: node.clone(), service: service.clone(), since: *since };
+            values.push(Value::put(format!("{HELD}{node}/{service}"), &held, Expect::Anything)?);
+        }
+        Change::ForgetHeld(node, service) => values.push(Value::delete(format!("{HELD}{node}/{service}"))),
+        Change::Repair(record) => {
+            values.push(Value::put(format!("{REPAIRS}{}", record.order.id), record, Expect::Anything)?)
+        }
+        Change::ForgetRepair(id) => values.push(Value::delete(format!("{REPAIRS}{id}"))),
     }
     Ok(())
 }
@@ -448,11 +519,25 @@ fn ledger_key(index: u64) -> String {
     format!("{LEDGER}{index:012}")
 }
 
+/// When a node was first seen to hold its order of a service, with whose that is.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct HeldRecord {
+    node: NodeName,
+    service: ServiceName,
+    since: HeldSince,
+}
+
+/// A pattern has stars and slashes, so its digest stands in the key.
+fn ignore_key(service: &ServiceName, glob: &Glob) -> String {
+    format!("{IGNORES}{service}/{}", Digest(sha2::Sha256::digest(glob.as_str().as_bytes()).into()).hex())
+}
+
 /// `what` may be any path, so its digest stands in the key.
-fn finding_key(key: &FindingKey) -> String {
+fn finding_key(prefix: &str, key: &FindingKey) -> String {
     let service = key.service.as_ref().map_or("-", ServiceName::as_str);
     let what = Digest(sha2::Sha256::digest(key.what.as_bytes()).into());
-    format!("{FINDINGS}{}/{service}/{}/{}", key.node, key.kind, what.hex())
+    format!("{prefix}{}/{service}/{}/{}", key.node, key.kind, what.hex())
 }
 
 /// Reads everything that was saved.
@@ -490,27 +575,19 @@ pub async fn load(store: &dyn Store) -> Result<Loaded, RecordError> {
     loaded.statements =
         list::<StatementRecord>(store, STATEMENTS).await?.into_iter().map(|(_, s)| (s.sequence, s)).collect();
     loaded.findings = list::<OpenFinding>(store, FINDINGS).await?.into_iter().map(|(_, f)| f).collect();
-    loaded.ledger_lines = ledger_lines(store).await?;
     loaded.selftest = list::<Outcome>(store, SELFTEST).await?.into_iter().next().map(|(_, outcome)| outcome);
+    for (key, entry) in list::<LedgerEntry>(store, LEDGER).await? {
+        let unreadable = || RecordError::Unreadable { key: key.clone(), reason: "the key has no number".into() };
+        loaded.ledger.push((key[LEDGER.len()..].parse().map_err(|_| unreadable())?, entry));
+    }
+    loaded.acceptances =
+        list::<Acceptance>(store, ACCEPTANCES).await?.into_iter().map(|(_, a)| (a.key.clone(), a)).collect();
+    loaded.ignores = list::<IgnoreRule>(store, IGNORES).await?.into_iter().map(|(_, rule)| rule).collect();
+    loaded.held =
+        list::<HeldRecord>(store, HELD).await?.into_iter().map(|(_, h)| ((h.node, h.service), h.since)).collect();
+    loaded.repairs =
+        list::<RepairRecord>(store, REPAIRS).await?.into_iter().map(|(_, r)| (r.order.id.clone(), r)).collect();
     Ok(loaded)
-}
-
-/// How many lines the ledger has. They are numbered without gaps, so the end is found by halving: the ledger is the one
-/// thing here that grows for ever, and is not read to be counted.
-async fn ledger_lines(store: &dyn Store) -> Result<u64, RecordError> {
-    let (mut below, mut above) = (0, 1);
-    while store.get(&ledger_key(above - 1)).await?.is_some() {
-        (below, above) = (above, above * 2);
-    }
-    while below + 1 < above {
-        let middle = below + (above - below) / 2;
-        if store.get(&ledger_key(middle - 1)).await?.is_some() {
-            below = middle;
-        } else {
-            above = middle;
-        }
-    }
-    Ok(below)
 }
 
 #[cfg(test)]

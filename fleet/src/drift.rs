@@ -6,8 +6,11 @@ mod asked;
 mod certificate;
 mod clock;
 mod conduct;
+mod exception;
 mod finding;
+mod glob;
 mod judge;
+mod origin;
 mod past;
 mod presence;
 
@@ -15,8 +18,11 @@ pub use asked::{Asked, Uncounted};
 pub use certificate::{Life, certificate};
 pub use clock::{Clock, clock};
 pub use conduct::{Conduct, Misdeed};
+pub use exception::{Acceptance, Consent, IgnoreRule, NotAcceptable};
 pub use finding::{ENDS_SOON, Finding, FindingKey, HAS_ENDED, Kind, Severity};
+pub use glob::{Glob, GlobError};
 pub use judge::{Comparison, Standing, compare};
+pub use origin::{HeldSince, Origin};
 pub use past::Past;
 pub use presence::{Limits, Sight, presence};
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::deployment::MigrationReport;
 use crate::looked::Looked;
+use crate::repair::RepairReport;
 use crate::{DeploymentId, Digest, Generation, Millis, NodeName, Nonce, ReleaseId, ServiceName, Timestamp};
 
 /// An agent's statement, under its identity and the round's nonce, of what its node runs.
@@ -92,6 +93,9 @@ pub struct ServiceEvidence {
     pub outside_omitted: u32,
     /// What the last probe said.
     pub health: Health,
+    /// How the newest repair stands, if one was ordered.
+    #[serde(default)]
+    pub repair: Option<RepairReport>,
     /// What is said of the files rests on this.
     #[serde(default)]
     pub looked: Looked,

@@ -102,6 +102,11 @@ name! {
     PlanId, "plan id"
 }
 
+name! {
+    /// A repair: `f-` and six letters or digits.
+    RepairId, "repair id"
+}
+
 /// A release, by the first 12 hexadecimal digits of its bundle's SHA-256: `r-51ab09c4e2f1`.
 ///
 /// The id is a handle for people and paths; every check of content uses the whole [`Digest`].
@@ -218,6 +223,13 @@ impl PlanId {
     /// An id drawn from random bits by the caller (who retries if it is taken).
     pub fn from_random(bits: u64) -> Self {
         Self(random_id("p-", bits))
+    }
+}
+
+impl RepairId {
+    /// An id drawn from random bits by the caller (who retries if it is taken).
+    pub fn from_random(bits: u64) -> Self {
+        Self(random_id("f-", bits))
     }
 }
 

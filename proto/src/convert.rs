@@ -50,6 +50,11 @@ where
     text.map(|text| parse(field, text)).transpose()
 }
 
+/// Free text from the other side, made harmless: see [`text`].
+pub fn clean(words: String) -> String {
+    text(words)
+}
+
 /// Free text is shown to people: control characters go, and length is bounded.
 pub(crate) fn text(text: String) -> String {
     if text.len() <= LONGEST_TEXT && !text.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
@@ -66,7 +71,7 @@ pub(crate) fn text(text: String) -> String {
     clean
 }
 
-fn all<A, B>(
+pub(crate) fn all<A, B>(
     field: &'static str,
     items: Vec<A>,
     convert: impl FnMut(A) -> Result<B, ConvertError>,
@@ -178,6 +183,7 @@ impl From<ServiceEvidence> for v1::ServiceEvidence {
             processes: s.processes.into_iter().map(Into::into).collect(),
             health: Some(health),
             unconfirmed: s.confirmation == Confirmation::Awaited,
+            repair: s.repair.map(Into::into),
             looked: Some(s.looked.into()),
             stranger_address,
             stranger,
@@ -214,6 +220,7 @@ impl TryFrom<v1::ServiceEvidence> for ServiceEvidence {
             processes: all("processes", s.processes, TryInto::try_into)?,
             health,
             confirmation: if s.unconfirmed { Confirmation::Awaited } else { Confirmation::Given },
+            repair: s.repair.map(TryInto::try_into).transpose()?,
             looked: s.looked.map(Into::into).unwrap_or_default(),
             stranger: s.stranger.map(|process| Stranger {
                 address: text(s.stranger_address.unwrap_or_default()),
@@ -226,17 +233,34 @@ impl TryFrom<v1::ServiceEvidence> for ServiceEvidence {
     }
 }
 
+pub(crate) fn deviation_kind(kind: DeviationKind) -> v1::DeviationKind {
+    match kind {
+        DeviationKind::File => v1::DeviationKind::File,
+        DeviationKind::Mode => v1::DeviationKind::Mode,
+        DeviationKind::Owner => v1::DeviationKind::Owner,
+        DeviationKind::Missing => v1::DeviationKind::Missing,
+        DeviationKind::Extra => v1::DeviationKind::Extra,
+        DeviationKind::Symlink => v1::DeviationKind::Symlink,
+        DeviationKind::Unreadable => v1::DeviationKind::Unreadable,
+    }
+}
+
+pub(crate) fn read_deviation_kind(kind: v1::DeviationKind) -> Result<DeviationKind, ConvertError> {
+    Ok(match kind {
+        v1::DeviationKind::File => DeviationKind::File,
+        v1::DeviationKind::Mode => DeviationKind::Mode,
+        v1::DeviationKind::Owner => DeviationKind::Owner,
+        v1::DeviationKind::Missing => DeviationKind::Missing,
+        v1::DeviationKind::Extra => DeviationKind::Extra,
+        v1::DeviationKind::Symlink => DeviationKind::Symlink,
+        v1::DeviationKind::Unreadable => DeviationKind::Unreadable,
+        v1::DeviationKind::Unspecified => return Err(ConvertError::Missing("kind")),
+    })
+}
+
 impl From<FileDeviation> for v1::FileDeviation {
     fn from(d: FileDeviation) -> Self {
-        let kind = match d.kind {
-            DeviationKind::File => v1::DeviationKind::File,
-            DeviationKind::Mode => v1::DeviationKind::Mode,
-            DeviationKind::Owner => v1::DeviationKind::Owner,
-            DeviationKind::Missing => v1::DeviationKind::Missing,
-            DeviationKind::Extra => v1::DeviationKind::Extra,
-            DeviationKind::Symlink => v1::DeviationKind::Symlink,
-            DeviationKind::Unreadable => v1::DeviationKind::Unreadable,
-        };
+        let kind = deviation_kind(d.kind);
         Self {
             path: d.path,
             kind: kind.into(),
@@ -252,16 +276,7 @@ impl From<FileDeviation> for v1::FileDeviation {
 impl TryFrom<v1::FileDeviation> for FileDeviation {
     type Error = ConvertError;
     fn try_from(d: v1::FileDeviation) -> Result<Self, ConvertError> {
-        let kind = match d.kind() {
-            v1::DeviationKind::File => DeviationKind::File,
-            v1::DeviationKind::Mode => DeviationKind::Mode,
-            v1::DeviationKind::Owner => DeviationKind::Owner,
-            v1::DeviationKind::Missing => DeviationKind::Missing,
-            v1::DeviationKind::Extra => DeviationKind::Extra,
-            v1::DeviationKind::Symlink => DeviationKind::Symlink,
-            v1::DeviationKind::Unreadable => DeviationKind::Unreadable,
-            v1::DeviationKind::Unspecified => return Err(ConvertError::Missing("kind")),
-        };
+        let kind = read_deviation_kind(d.kind())?;
         Ok(Self {
             path: text(d.path),
             kind,
@@ -421,6 +436,7 @@ mod tests {
             processes: vec![process.clone()],
             health,
             confirmation: Confirmation::Awaited,
+            repair: None,
             looked: fleet::looked::Looked {
                 basis: fleet::looked::Depth::Events,
                 swept: Millis(11),

@@ -3,6 +3,7 @@
 
 pub mod convert;
 pub mod looked;
+mod repair;
 pub mod rollout;
 pub mod selftest;
 

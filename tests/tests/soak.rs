@@ -176,7 +176,11 @@ impl Soak {
                     eprintln!("FALSE ALARM {told}");
                     self.false_alarms.push(told);
                 }
-                LedgerEntry::Changed { .. } | LedgerEntry::Closed { .. } => {}
+                LedgerEntry::Changed { .. }
+                | LedgerEntry::Closed { .. }
+                | LedgerEntry::Accepted { .. }
+                | LedgerEntry::Reopened { .. }
+                | LedgerEntry::Repaired { .. } => {}
             }
         }
     }
@@ -220,7 +224,11 @@ impl Soak {
                         && finding.key.what == "planted"
                         && *finding.key.node.as_str() == *node
                 }
-                LedgerEntry::Changed { .. } | LedgerEntry::Closed { .. } => false,
+                LedgerEntry::Changed { .. }
+                | LedgerEntry::Closed { .. }
+                | LedgerEntry::Accepted { .. }
+                | LedgerEntry::Reopened { .. }
+                | LedgerEntry::Repaired { .. } => false,
             })
         });
     }

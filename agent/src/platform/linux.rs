@@ -21,6 +21,7 @@ mod processes;
 mod reading;
 mod recall;
 mod rehash;
+pub mod restore;
 mod start;
 mod stop;
 mod supervisor;

@@ -238,7 +238,13 @@ impl World {
     /// A wish the controller stands by.
     pub fn wish(&self, generation: u64, hold: &Hold) -> Wish {
         let order = self.order(generation, hold);
-        Wish { permit: Some(self.permit(&order)), order, contact: Contact::Made, agent: AgentState::Working }
+        Wish {
+            permit: Some(self.permit(&order)),
+            order,
+            contact: Contact::Made,
+            agent: AgentState::Working,
+            repair: None,
+        }
     }
 
     /// The same, undone unless it is confirmed within half a minute.

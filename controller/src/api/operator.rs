@@ -14,7 +14,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::api::status;
+use crate::api::{show, status};
 use crate::artifacts::{ArtifactError, Artifacts};
 use crate::clock;
 use crate::mind::{Actor, Ask, Mind, Refusal, check_labels};
@@ -347,6 +347,96 @@ impl v1::operator_server::Operator for OperatorService {
         request: Request<v1::GetStatementRequest>,
     ) -> Result<Response<v1::GetStatementReply>, Status> {
         self.ask(|to| Ask::GetStatement(request.into_inner(), to)).await
+    }
+
+    async fn accept_finding(
+        &self,
+        request: Request<v1::AcceptFindingRequest>,
+    ) -> Result<Response<v1::AcceptancesReply>, Status> {
+        let actor = actor(&request);
+        let acceptances = self.ask(|to| Ask::Accept(actor, request.into_inner(), to)).await?.into_inner();
+        Ok(Response::new(v1::AcceptancesReply { acceptances }))
+    }
+
+    async fn list_acceptances(
+        &self,
+        request: Request<v1::ListAcceptancesRequest>,
+    ) -> Result<Response<v1::AcceptancesReply>, Status> {
+        let acceptances = self.ask(|to| Ask::ListAcceptances(request.into_inner(), to)).await?.into_inner();
+        Ok(Response::new(v1::AcceptancesReply { acceptances }))
+    }
+
+    async fn remove_acceptance(
+        &self,
+        request: Request<v1::RemoveAcceptanceRequest>,
+    ) -> Result<Response<v1::AcceptancesReply>, Status> {
+        let actor = actor(&request);
+        let acceptances = self.ask(|to| Ask::RemoveAcceptances(actor, request.into_inner(), to)).await?.into_inner();
+        Ok(Response::new(v1::AcceptancesReply { acceptances }))
+    }
+
+    async fn add_ignore_rule(&self, request: Request<v1::IgnoreRule>) -> Result<Response<v1::IgnoreRule>, Status> {
+        let actor = actor(&request);
+        self.ask(|to| Ask::AddIgnore(actor, request.into_inner(), to)).await
+    }
+
+    async fn list_ignore_rules(
+        &self,
+        request: Request<v1::ListIgnoreRulesRequest>,
+    ) -> Result<Response<v1::IgnoreRulesReply>, Status> {
+        let rules = self.ask(|to| Ask::ListIgnores(request.into_inner().service, to)).await?.into_inner();
+        Ok(Response::new(v1::IgnoreRulesReply { rules }))
+    }
+
+    async fn remove_ignore_rule(&self, request: Request<v1::IgnoreRule>) -> Result<Response<v1::IgnoreRule>, Status> {
+        let actor = actor(&request);
+        self.ask(|to| Ask::RemoveIgnore(actor, request.into_inner(), to)).await
+    }
+
+    async fn read_ledger(
+        &self,
+        request: Request<v1::ReadLedgerRequest>,
+    ) -> Result<Response<v1::ReadLedgerReply>, Status> {
+        self.ask(|to| Ask::ReadLedger(request.into_inner(), to)).await
+    }
+
+    async fn start_repair(&self, request: Request<v1::RepairRequest>) -> Result<Response<v1::Repair>, Status> {
+        let actor = actor(&request);
+        let request = request.into_inner();
+        // What was seen a while ago may be put right by now, or worse: a repair is planned on what is there.
+        self.round(&request.service, Depth::Sweep, ROUND_PATIENCE).await?;
+        self.ask(|to| Ask::StartRepair(actor, request, to)).await
+    }
+
+    async fn wait_for_repair(
+        &self,
+        request: Request<v1::WaitForRepairRequest>,
+    ) -> Result<Response<v1::Repair>, Status> {
+        let request = request.into_inner();
+        let until = Instant::now() + Duration::from_millis(request.timeout_ms).min(LONGEST_ROUND);
+        let mut pulse = self.mind.pulse();
+        loop {
+            pulse.mark_unchanged();
+            let repair = self.ask(|to| Ask::GetRepair(request.id.clone(), to)).await?;
+            let over = repair.get_ref().ended_at_ms.is_some();
+            if over || tokio::time::timeout_at(until, pulse.changed()).await.is_err() {
+                return Ok(repair);
+            }
+        }
+    }
+
+    async fn list_repairs(
+        &self,
+        request: Request<v1::ListRepairsRequest>,
+    ) -> Result<Response<v1::ListRepairsReply>, Status> {
+        let request = request.into_inner();
+        let repairs = self.ask(|to| Ask::ListRepairs(request.service, request.limit, to)).await?.into_inner();
+        Ok(Response::new(v1::ListRepairsReply { repairs }))
+    }
+
+    async fn show_files(&self, request: Request<v1::ShowFilesRequest>) -> Result<Response<v1::ShowFilesReply>, Status> {
+        let files = show::files(&self.mind, &self.artifacts, request.into_inner()).await.map_err(status)?;
+        Ok(Response::new(v1::ShowFilesReply { files }))
     }
 
     async fn list_nodes(

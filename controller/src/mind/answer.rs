@@ -126,6 +126,51 @@ impl State {
                 Ok(record) => self.hand_out(record, to),
                 Err(refusal) => self.reply(to, Err(refusal)),
             },
+            Ask::Accept(actor, request, to) => {
+                let answer = self.accept(&actor, &request, now);
+                self.reply(to, answer);
+            }
+            Ask::ListAcceptances(request, to) => {
+                let list = self.list_acceptances(&request, now);
+                self.reply(to, Ok(list));
+            }
+            Ask::RemoveAcceptances(actor, request, to) => {
+                let answer = self.remove_acceptances(&actor, &request, now);
+                self.reply(to, answer);
+            }
+            Ask::AddIgnore(actor, rule, to) => {
+                let answer = self.add_ignore(&actor, &rule, now);
+                self.reply(to, answer);
+            }
+            Ask::ListIgnores(service, to) => {
+                let rules = self.list_ignores(&service);
+                self.reply(to, Ok(rules));
+            }
+            Ask::RemoveIgnore(actor, rule, to) => {
+                let answer = self.remove_ignore(&actor, &rule);
+                self.reply(to, answer);
+            }
+            Ask::ReadLedger(request, to) => {
+                let lines = self.read_ledger(&request, now);
+                self.reply(to, Ok(lines));
+            }
+            Ask::StartRepair(actor, request, to) => {
+                let answer = self.start_repair(&actor, &request, now);
+                self.reply(to, answer);
+            }
+            Ask::GetRepair(id, to) => {
+                let answer = self.get_repair(&id, now);
+                self.reply(to, answer);
+            }
+            Ask::ListRepairs(service, limit, to) => {
+                let repairs = self.list_repairs(&service, limit, now);
+                self.reply(to, Ok(repairs));
+            }
+            Ask::FilesToShow(node, service, to) => {
+                let answer = self.files_to_show(&node, &service);
+                self.reply(to, answer);
+            }
+            Ask::Reveal(node, files, to) => self.reveal(node, files, to),
             Ask::ListNodes(to) => {
                 let nodes = self.nodes.keys().filter_map(|name| self.node_view(name, now)).collect();
                 self.reply(to, Ok(nodes));

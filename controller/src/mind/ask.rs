@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use fleet::deployment::{Asking, Verdict};
+use fleet::drift::Kind;
 use fleet::looked::Depth;
 use fleet::outcome::exit;
 use fleet::release::Descriptor;
-use fleet::{DeploymentId, Digest, Generation, Millis, NodeName, ServiceName, Timestamp};
+use fleet::{DeploymentId, Digest, Generation, Millis, NodeName, ReleaseId, ServiceName, Timestamp};
 use fleet_certs::{Issued, Role, TokenRecord};
 use fleet_proto::v1;
 use tokio::sync::oneshot;
@@ -78,6 +79,30 @@ pub enum Ask {
     ListStatements(u64, Reply<Vec<StatementRecord>>),
     /// One of them, by number (0: the newest) or by its deployment.
     GetStatement(v1::GetStatementRequest, Reply<v1::GetStatementReply>),
+    /// Accept a finding as it is.
+    Accept(Actor, v1::AcceptFindingRequest, Reply<Vec<v1::Acceptance>>),
+    /// What is accepted.
+    ListAcceptances(v1::ListAcceptancesRequest, Reply<Vec<v1::Acceptance>>),
+    /// No longer accept it.
+    RemoveAcceptances(Actor, v1::RemoveAcceptanceRequest, Reply<Vec<v1::Acceptance>>),
+    /// Ignore extra files.
+    AddIgnore(Actor, v1::IgnoreRule, Reply<v1::IgnoreRule>),
+    /// What is ignored, of one service if named.
+    ListIgnores(String, Reply<Vec<v1::IgnoreRule>>),
+    /// No longer ignore them.
+    RemoveIgnore(Actor, v1::IgnoreRule, Reply<v1::IgnoreRule>),
+    /// The lines of the ledger.
+    ReadLedger(v1::ReadLedgerRequest, Reply<v1::ReadLedgerReply>),
+    /// Put files back.
+    StartRepair(Actor, v1::RepairRequest, Reply<v1::Repair>),
+    /// One repair, and whether it is over.
+    GetRepair(String, Reply<v1::Repair>),
+    /// The newest repairs, of one service if named.
+    ListRepairs(String, u32, Reply<Vec<v1::Repair>>),
+    /// Which files of a node can be shown.
+    FilesToShow(String, String, Reply<Vec<ToShow>>),
+    /// Have a node show files of one of its services.
+    Reveal(NodeName, ToShow, Reply<Vec<v1::RevealedFile>>),
     /// The roster.
     ListNodes(Reply<Vec<v1::Node>>),
     /// One node.
@@ -90,6 +115,19 @@ pub enum Ask {
     AddToken(Box<TokenRecord>, Reply<()>),
     /// Redeem a token; `issue` signs the certificate once the name is known to be free.
     Join(Box<JoinAs>, Reply<Joined>),
+}
+
+/// Files of one service on one node that differ, and the release they should be of.
+#[derive(Debug, Clone)]
+pub struct ToShow {
+    /// The service.
+    pub service: ServiceName,
+    /// The release.
+    pub release: ReleaseId,
+    /// Its bundle.
+    pub bundle: Digest,
+    /// Paths below the release, each with the word of what is wrong with it.
+    pub files: Vec<(String, Kind)>,
 }
 
 /// A wish to join.

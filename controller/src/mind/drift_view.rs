@@ -1,13 +1,14 @@
 //! What operators are shown of proof and drift: the report of open findings, and the proofs of one round. Whoever has
 //! no proof is named with what is known of it, never passed over.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use fleet::drift::{Finding, FindingKey, Kind, Standing};
+use fleet::drift::{Finding, FindingKey, Kind, Origin, Standing};
 use fleet::evidence::{Parentage, Process};
+use fleet::ledger::OpenFinding;
 use fleet::looked::Depth;
 use fleet::release::Grade;
-use fleet::{Generation, Hold, NodeName, Order, Timestamp};
+use fleet::{Generation, Hold, NodeName, Order, ServiceName, Timestamp};
 use fleet_proto::v1;
 
 use super::ask::Proofs;
@@ -18,23 +19,41 @@ impl State {
     pub(super) fn drift_report(&self, request: &v1::DriftRequest, now: Timestamp) -> v1::DriftReport {
         let named: BTreeSet<&str> = request.nodes.iter().map(String::as_str).collect();
         let asked = |node: &NodeName| named.is_empty() || named.contains(node.as_str());
+        // Never silently: what is not listed is counted.
+        let mut ignored: BTreeMap<_, usize> = BTreeMap::new();
         let (decoys, findings): (Vec<_>, Vec<_>) = self
             .ledger
             .open()
             .filter(|open| asked(&open.finding.key.node) && concerns(&open.finding.key, &request.service))
             .partition(|open| self.is_of_decoy(&open.finding.key));
-        let (mut found, mut away) = (BTreeSet::new(), BTreeSet::new());
-        for key in findings.iter().map(|open| &open.finding.key) {
-            found.insert(&key.node);
+        let findings: Vec<_> = findings
+            .into_iter()
+            .filter(|open| match self.ignoring(&open.finding) {
+                Some(rule) => {
+                    *ignored.entry((&rule.service, &rule.glob)).or_default() += 1;
+                    false
+                }
+                None => true,
+            })
+            .collect();
+        let (mut found, mut accepted, mut away) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        for open in &findings {
+            let key = &open.finding.key;
+            match self.covering(&open.finding, now) {
+                Some(_) => accepted.insert(&key.node),
+                None => found.insert(&key.node),
+            };
             if matches!(key.kind, Kind::Unreachable | Kind::Unmanaged) {
                 away.insert(&key.node);
             }
         }
         let mut report = v1::DriftReport {
             made_at_ms: now.0,
-            findings: findings.iter().map(|open| finding_view(&open.finding, open.since)).collect(),
+            findings: findings.iter().map(|open| self.finding_view(open, now)).collect(),
+            ignored: u32::try_from(ignored.iter().map(|(_, number)| number).sum::<usize>()).unwrap_or(u32::MAX),
+            ignored_by: u32::try_from(ignored.len()).unwrap_or(u32::MAX),
             self_test: self.selftest_view(),
-            decoys: decoys.iter().map(|open| finding_view(&open.finding, open.since)).collect(),
+            decoys: decoys.iter().map(|open| self.finding_view(open, now)).collect(),
             ..v1::DriftReport::default()
         };
         let mut oldest = None;
@@ -44,6 +63,8 @@ impl State {
             match (away.contains(node), found.contains(node), observed) {
                 (true, _, _) => report.unreachable += 1,
                 (false, true, _) => report.drifted += 1,
+                // Accepted as it is, and yet not what was released.
+                (false, false, _) if accepted.contains(node) => report.accepted += 1,
                 (false, false, Some(_)) => report.compliant += 1,
                 // Nothing is known of it: it is neither clean nor drifted.
                 (false, false, None) => {}
@@ -67,9 +88,10 @@ impl State {
             .ledger
             .open()
             .filter(|open| concerns(&open.finding.key, service) && !self.is_of_decoy(&open.finding.key))
-            .map(|o| (&o.finding, o.since))
+            .cloned()
             .collect();
-        let named: BTreeSet<_> = findings.iter().map(|(f, _)| (f.key.node.clone(), f.key.service.clone())).collect();
+        let named: BTreeSet<_> =
+            findings.iter().map(|open| (open.finding.key.node.clone(), open.finding.key.service.clone())).collect();
         let mut unproven = Vec::new();
         let mut outstanding = BTreeSet::new();
         for order in self.orders().filter(|order| service.is_empty() || order.service.as_str() == service) {
@@ -94,10 +116,10 @@ impl State {
                 unproven.push(unproven_finding(order, answer, standing));
             }
         }
-        findings.extend(unproven.iter().map(|finding| (finding, now)));
+        findings.extend(unproven.into_iter().map(|finding| OpenFinding::opened(finding, now)));
         Proofs {
             proofs,
-            findings: findings.into_iter().map(|(finding, since)| finding_view(finding, since)).collect(),
+            findings: findings.iter().map(|open| self.finding_view(open, now)).collect(),
             outstanding: outstanding.into_iter().collect(),
         }
     }
@@ -141,27 +163,43 @@ impl State {
             nonce: seen.latest.as_ref()?.nonce.as_str().to_owned(),
         })
     }
+
+    /// A finding as it travels.
+    pub(super) fn finding_view(&self, open: &OpenFinding, now: Timestamp) -> v1::Finding {
+        let finding = &open.finding;
+        v1::Finding {
+            node: finding.key.node.to_string(),
+            service: finding.key.service.as_ref().map(ToString::to_string).unwrap_or_default(),
+            kind: finding.key.kind.to_string(),
+            what: finding.key.what.clone(),
+            expected: finding.expected.clone(),
+            found: finding.found.clone(),
+            since_ms: open.since.0,
+            severity: finding.key.severity().as_str().into(),
+            by: finding.by.clone().unwrap_or_default(),
+            changed_at_ms: open.changed_at.map(|at| at.0),
+            origin: self.origin(open).as_str().into(),
+            accepted: self.covering(finding, now).map(|acceptance| self.show_acceptance(acceptance, now)),
+            content: finding.content.map(|digest| digest.to_string()).unwrap_or_default(),
+        }
+    }
+
+    /// Whether a finding is younger than the last deployment. What is wrong with the node itself is held against the
+    /// newest of all.
+    fn origin(&self, open: &OpenFinding) -> Origin {
+        let key = &open.finding.key;
+        let held = |service: &ServiceName| self.held.get(&(key.node.clone(), service.clone())).copied();
+        let of = |order: &Order| Origin::of(open.began(), Some(order.generation), held(&order.service));
+        match &key.service {
+            Some(service) => self.order(&key.node, service).map_or(Origin::Unknown, of),
+            None => self.orders_of(&key.node).max_by_key(|order| order.generation).map_or(Origin::Unknown, of),
+        }
+    }
 }
 
 /// Whether a finding is about this service (all, if none is named). What is wrong with a node is about all of them.
 fn concerns(key: &FindingKey, service: &str) -> bool {
     service.is_empty() || key.service.as_ref().is_none_or(|name| name.as_str() == service)
-}
-
-/// A finding as it travels.
-pub(super) fn finding_view(finding: &Finding, since: Timestamp) -> v1::Finding {
-    v1::Finding {
-        node: finding.key.node.to_string(),
-        service: finding.key.service.as_ref().map(ToString::to_string).unwrap_or_default(),
-        kind: finding.key.kind.to_string(),
-        what: finding.key.what.clone(),
-        expected: finding.expected.clone(),
-        found: finding.found.clone(),
-        since_ms: since.0,
-        severity: finding.key.severity().as_str().into(),
-        by: finding.by.clone().unwrap_or_default(),
-        changed_at_ms: finding.changed.map(|age| since.0.saturating_sub_unsigned(age.0)),
-    }
 }
 
 /// How a node answered a round.

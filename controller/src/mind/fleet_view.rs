@@ -8,7 +8,6 @@ use fleet::{Hold, NodeName, Order, ReleaseId, ServiceName, Timestamp};
 use fleet_proto::v1;
 
 use super::ask::{Actor, Refusal};
-use super::drift_view::finding_view;
 use super::state::{LIMITS, State};
 
 impl State {
@@ -172,7 +171,7 @@ impl State {
             .ledger
             .open()
             .filter(|open| open.finding.key.node == name)
-            .map(|open| finding_view(&open.finding, open.since))
+            .map(|open| self.finding_view(open, now))
             .collect();
         let proofs =
             self.orders_of(&name).filter_map(|order| self.proof(order, Timestamp(0), Depth::Events, now)).collect();

@@ -2,9 +2,10 @@
 //! and running deployments are told where the node stands.
 
 use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
 
 use fleet::deployment::{Event, Observation, Seen};
-use fleet::drift::{Comparison, Finding, FindingKey, Kind, Standing, compare};
+use fleet::drift::{Comparison, Finding, FindingKey, HeldSince, Kind, Standing, compare};
 use fleet::evidence::Confirmation;
 use fleet::ledger::Subject;
 use fleet::release::Grade;
@@ -13,6 +14,7 @@ use fleet::{Generation, Millis, NodeName, Order, ServiceName, Timestamp};
 
 use super::ask::Reply;
 use super::state::State;
+use crate::records::Change;
 
 /// How long an agent may be at an older order before it is said so.
 const BEHIND_GRACE: Millis = Millis(7_000);
@@ -125,9 +127,13 @@ impl State {
             .filter(|(_, journaled)| journaled.deployment.is_pointing_at(node, service))
             .map(|(id, _)| id.clone())
             .collect();
+        if matches!(comparison.standing, Standing::Proven { .. }) {
+            self.note_held(node, service, generation, now);
+        }
         if let Some(known) = self.seen.get_mut(node) {
             known.comparisons.insert(service.clone(), comparison);
         }
+        let why = self.repairs_reported(node, service, now);
         self.confirm_the_proven(node, service);
         let running: Vec<_> = self
             .running()
@@ -147,9 +153,22 @@ impl State {
             return;
         }
         if let Some(findings) = self.statement(node, service, shown, pointing.is_empty(), now) {
-            let entries = self.ledger.observe(Subject::Service(node, service), findings, now);
+            let entries = self.ledger.observe_after(Subject::Service(node, service), findings, now, why);
             self.save_ledger(entries);
+            self.void_acceptances(node, service, now);
         }
+    }
+
+    /// Notes when an order was proven first: what is found later has come after its deployment.
+    fn note_held(&mut self, node: &NodeName, service: &ServiceName, generation: Generation, now: Timestamp) {
+        let held = self.held.entry((node.clone(), service.clone()));
+        let since = HeldSince { generation, at: now };
+        match held {
+            Entry::Occupied(known) if known.get().generation == generation => return,
+            Entry::Occupied(mut known) => drop(known.insert(since)),
+            Entry::Vacant(new) => drop(new.insert(since)),
+        }
+        self.save(Change::Held(node.clone(), service.clone(), since));
     }
 
     /// Whether a node has proven that it holds an order; if not, why not yet. The agent that asks may then no longer

@@ -221,8 +221,12 @@ impl State {
         self.nodes.remove(name);
         let was_connected = self.seen.remove(name).is_some_and(|seen| seen.link.is_some());
         for service in self.book.remove(name).unwrap_or_default().into_keys() {
+            self.held.remove(&(name.clone(), service.clone()));
+            self.save(Change::ForgetHeld(name.clone(), service.clone()));
             self.save(Change::ForgetOrder(name.clone(), service));
         }
+        self.forget_acceptances(name);
+        self.end_repairs_of(name, now);
         let entries = self.ledger.remove_node(name, now);
         let findings_closed = u32::try_from(entries.len()).unwrap_or(u32::MAX);
         self.save_ledger(entries);

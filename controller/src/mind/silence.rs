@@ -44,6 +44,7 @@ impl State {
             let entries = self.ledger.observe(Subject::Whole(&name, Kind::Certificate), findings, now);
             self.save_ledger(entries);
         }
+        self.end_acceptances(now);
     }
 
     /// Certificates that end soon, by the name under which they are told; the controller's own always has an entry, so

@@ -21,6 +21,8 @@ pub(super) struct Unsaid {
     challenges: BTreeMap<NodeName, Depth>,
     /// What else is said to nodes.
     words: Vec<(NodeName, v1::to_agent::Message)>,
+    /// Files that nodes shall show.
+    reveals: Vec<(NodeName, v1::Reveal)>,
     /// Tests to run on this host.
     tests: Vec<GateTest>,
     /// Statements to read from the store, for whoever asked for them.
@@ -45,6 +47,11 @@ impl State {
     pub(super) fn challenge(&mut self, node: &NodeName, depth: Depth) {
         let asked = self.unsaid.challenges.entry(node.clone()).or_insert(depth);
         *asked = depth.max(*asked);
+    }
+
+    /// Asks a node to show files.
+    pub(super) fn say_reveal(&mut self, node: NodeName, reveal: v1::Reveal) {
+        self.unsaid.reveals.push((node, reveal));
     }
 
     /// Asks every connected node for fresh evidence.
@@ -99,6 +106,13 @@ impl State {
                 .collect();
             let desired = v1::Desired { orders, permit_ms: self.permit.0, migrations };
             self.send(node, v1::ToAgent { message: Some(v1::to_agent::Message::Desired(desired)) });
+            // After the orders that they rest on; said again with them until their end has been reported.
+            for repair in self.open_repairs(node) {
+                self.send(node, v1::ToAgent { message: Some(v1::to_agent::Message::Repair(repair.into())) });
+            }
+        }
+        for (node, reveal) in unsaid.reveals {
+            self.send(&node, v1::ToAgent { message: Some(v1::to_agent::Message::Reveal(reveal)) });
         }
         for (node, depth) in &unsaid.challenges {
             self.send_challenge(node, *depth);

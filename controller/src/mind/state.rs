@@ -1,15 +1,20 @@
 //! Everything the mind knows, and what it has decided but not yet saved.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use fleet::deployment::plan::Plan;
 use fleet::deployment::{Deployment, Fact};
-use fleet::drift::{Asked, Catalogue, Comparison, Conduct, Kind, Life, Limits, Past, Sight};
+use fleet::drift::{
+    Acceptance, Asked, Catalogue, Comparison, Conduct, FindingKey, HeldSince, IgnoreRule, Kind, Life, Limits, Past,
+    Sight,
+};
 use fleet::evidence::{Attestation, ServiceEvidence};
 use fleet::ledger::{Ledger, LedgerEntry};
 use fleet::looked::Depth;
-use fleet::{DeploymentId, Generation, Millis, NodeName, Nonce, Order, PlanId, ReleaseId, ServiceName, Timestamp};
+use fleet::{
+    DeploymentId, Generation, Millis, NodeName, Nonce, Order, PlanId, ReleaseId, RepairId, ServiceName, Timestamp,
+};
 use fleet_certs::{AllowList, Sealer, Sessions, TokenRecord};
 use fleet_proto::v1;
 use tokio::sync::{mpsc, oneshot};
@@ -17,15 +22,21 @@ use tonic::Status;
 
 use super::Message;
 use super::ask::Reply;
+use super::reveals::Revealing;
 use super::selftest::SelfTests;
 use super::speaking::Unsaid;
 use crate::artifacts::{ArtifactError, Artifacts};
 use crate::config::Config;
-use crate::records::{Change, Loaded, Lock, NodeRecord, OperatorRecord, Queued, ReleaseRecord, StatementRecord};
+use crate::records::{
+    Change, Loaded, Lock, NodeRecord, OperatorRecord, Queued, ReleaseRecord, RepairRecord, StatementRecord,
+};
 
 /// How long silence is borne: an agent that is killed and restarted is back within seconds; and a finding must be
 /// named within ten seconds of its cause.
 pub(super) const LIMITS: Limits = Limits { silence: Millis(5_000), stale: Millis(8_000) };
+
+/// Lines of the ledger that are kept: years of a healthy fleet, and some MB of memory. Who needs more reads them in time.
+const MOST_LINES: usize = 10_000;
 
 /// All state. Not a map of the store: what can be observed again (presence, evidence) is not kept.
 pub struct State {
@@ -56,7 +67,17 @@ pub struct State {
     /// What signs them; without it none is made, and whoever asks is told.
     pub(super) sealer: Option<Sealer>,
     pub(super) ledger: Ledger,
-    pub(super) ledger_lines: u64,
+    /// The ledger's newest lines and their numbers, oldest first.
+    pub(super) ledger_lines: VecDeque<(u64, LedgerEntry)>,
+    /// What people accept.
+    pub(super) acceptances: BTreeMap<FindingKey, Acceptance>,
+    /// Which extra files are ignored.
+    pub(super) ignores: Vec<IgnoreRule>,
+    /// When every node was first seen to hold its newest order that it held.
+    pub(super) held: BTreeMap<(NodeName, ServiceName), HeldSince>,
+    pub(super) repairs: BTreeMap<RepairId, RepairRecord>,
+    /// Who waits to see files of a node, by the number of the question.
+    pub(super) reveals: BTreeMap<String, Revealing>,
     /// The lives of the certificates that are no node's, each with whose it is.
     pub(super) own_certificates: Vec<(&'static str, Life)>,
     /// Self-tests of the alarm.
@@ -244,7 +265,12 @@ impl State {
             statements: loaded.statements,
             sealer: None,
             ledger,
-            ledger_lines: loaded.ledger_lines,
+            ledger_lines: loaded.ledger.into(),
+            acceptances: loaded.acceptances,
+            ignores: loaded.ignores,
+            held: loaded.held,
+            repairs: loaded.repairs,
+            reveals: BTreeMap::new(),
             own_certificates: Vec::new(),
             selftests: SelfTests::resume(loaded.selftest),
             seen,
@@ -269,21 +295,33 @@ impl State {
     /// Notes lines of the ledger to save, each with what is open of it now.
     pub(super) fn save_ledger(&mut self, entries: Vec<LedgerEntry>) {
         for entry in entries {
-            let key = match &entry {
+            match &entry {
                 LedgerEntry::Opened { finding, .. } => {
-                    tracing::warn!(node = %finding.key.node, kind = %finding.key.kind, what = %finding.key.what, found = %finding.found, "finding opened");
-                    &finding.key
+                    tracing::warn!(node = %finding.key.node, kind = %finding.key.kind, what = %finding.key.what, found = %finding.found, "finding opened")
                 }
-                LedgerEntry::Changed { finding, .. } => &finding.key,
-                LedgerEntry::Closed { key, .. } => {
-                    tracing::info!(node = %key.node, kind = %key.kind, what = %key.what, "finding closed");
-                    key
+                LedgerEntry::Closed { key, why, .. } => {
+                    tracing::info!(node = %key.node, kind = %key.kind, what = %key.what, why = why.as_str(), "finding closed")
                 }
-            };
-            let open = self.ledger.get(key).cloned();
-            let index = self.ledger_lines;
-            self.ledger_lines += 1;
+                LedgerEntry::Accepted { acceptance, .. } => {
+                    tracing::warn!(node = %acceptance.key.node, kind = %acceptance.key.kind, what = %acceptance.key.what, by = acceptance.by, "finding accepted")
+                }
+                LedgerEntry::Reopened { key, why, .. } => {
+                    tracing::warn!(node = %key.node, kind = %key.kind, what = %key.what, %why, "finding no longer accepted")
+                }
+                LedgerEntry::Repaired { node, service, by, what, .. } => {
+                    tracing::warn!(%node, %service, by, what, "repair ended")
+                }
+                LedgerEntry::Changed { .. } => {}
+            }
+            let open = entry.key().and_then(|key| self.ledger.get(key)).cloned();
+            let index = self.ledger_lines.back().map_or(0, |(last, _)| last + 1);
+            self.ledger_lines.push_back((index, entry.clone()));
             self.save(Change::Ledger { entry, index, open });
+        }
+        while self.ledger_lines.len() > MOST_LINES {
+            if let Some((index, _)) = self.ledger_lines.pop_front() {
+                self.save(Change::ForgetLine(index));
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use fleet_proto::v1;
 use sha2::Digest as _;
 
 use super::ask::{Refusal, find_by_prefix};
-use super::drift_view::{Answer, finding_view, known_of};
+use super::drift_view::{Answer, known_of};
 use super::state::{LIMITS, State};
 use crate::records::{self, Change, StatementRecord};
 use crate::store::Store;
@@ -98,9 +98,10 @@ impl State {
         let open = self
             .ledger
             .open()
-            .filter(|open| concerns(&open.finding.key) && deployment.nodes().contains(&open.finding.key.node));
-        let findings: Result<Vec<Found>, String> =
-            open.map(|open| found(&finding_view(&open.finding, open.since))).collect();
+            .filter(|open| concerns(&open.finding.key) && deployment.nodes().contains(&open.finding.key.node))
+            // A decoy is no code of anybody's.
+            .filter(|open| !self.is_of_decoy(&open.finding.key));
+        let findings: Result<Vec<Found>, String> = open.map(|open| found(&self.finding_view(open, now))).collect();
         let waivers = waivers(id, deployment, now).collect();
         let occasion = Occasion::Deployment {
             id: id.clone(),

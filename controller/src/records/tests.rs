@@ -4,7 +4,7 @@ use super::*;
 use crate::store::Memory;
 use crate::store::Write;
 use fleet::Hold;
-use fleet::drift::Kind;
+use fleet::drift::{Finding, Kind};
 use fleet::ledger::Subject;
 
 fn order(node: &str, generation: u64) -> Order {
@@ -43,7 +43,7 @@ async fn what_is_saved_is_loaded() {
         Change::Ledger {
             entry: LedgerEntry::Opened { at: Timestamp(5), finding: finding.clone() },
             index: 0,
-            open: Some(OpenFinding { finding: finding.clone(), since: Timestamp(5) }),
+            open: Some(OpenFinding::opened(finding.clone(), Timestamp(5))),
         },
     ];
     save(&store, &changes).await.unwrap();
@@ -52,8 +52,8 @@ async fn what_is_saved_is_loaded() {
     assert_eq!(loaded.generation, Generation(4));
     assert_eq!(loaded.selftest, Some(tested));
     assert_eq!(loaded.book.into_values().flat_map(BTreeMap::into_values).collect::<Vec<_>>(), [order("n1", 3)]);
-    assert_eq!(loaded.findings, [OpenFinding { finding: finding.clone(), since: Timestamp(5) }]);
-    assert_eq!(loaded.ledger_lines, 1);
+    assert_eq!(loaded.findings, [OpenFinding::opened(finding.clone(), Timestamp(5))]);
+    assert_eq!(loaded.ledger.len(), 1);
     let closed = LedgerEntry::Closed { at: Timestamp(6), key: finding.key, why: fleet::ledger::Closing::Gone };
     save(&store, &[Change::Ledger { entry: closed, index: 1, open: None }]).await.unwrap();
     assert_eq!(load(&store).await.unwrap().findings, []);
@@ -144,19 +144,78 @@ async fn a_finding_that_changes_stays_open_since_it_was_opened() {
         }
     }
     let loaded = load(&store).await.unwrap();
-    assert_eq!(loaded.findings, [OpenFinding { finding: finding("b"), since: Timestamp(5) }]);
-    assert_eq!(loaded.ledger_lines, 2);
+    assert_eq!(loaded.findings, [OpenFinding::opened(finding("b"), Timestamp(5))]);
+    assert_eq!(loaded.ledger.len(), 2);
 }
 
 #[tokio::test]
-async fn the_lines_of_the_ledger_are_counted() {
+async fn the_lines_of_the_ledger_come_back_in_their_order_without_those_that_are_forgotten() {
     let store = Memory::default();
-    for count in 0..20 {
-        assert_eq!(ledger_lines(&store).await.unwrap(), count);
+    let line = |at| {
         let key = FindingKey { node: "n1".parse().unwrap(), service: None, kind: Kind::Stale, what: "x".into() };
-        let entry = LedgerEntry::Closed { at: Timestamp(1), key, why: fleet::ledger::Closing::Gone };
-        save(&store, &[Change::Ledger { entry, index: count, open: None }]).await.unwrap();
+        LedgerEntry::Closed { at: Timestamp(at), key, why: fleet::ledger::Closing::Gone }
+    };
+    for index in 0..20 {
+        save(&store, &[Change::Ledger { entry: line(index), index: index as u64, open: None }]).await.unwrap();
     }
+    save(&store, &[Change::ForgetLine(0), Change::ForgetLine(1)]).await.unwrap();
+    let expected: Vec<_> = (2..20).map(|index| (index as u64, line(index))).collect();
+    assert_eq!(load(&store).await.unwrap().ledger, expected);
+}
+
+#[tokio::test]
+async fn what_people_said_of_findings_is_loaded_and_forgotten() {
+    let store = Memory::default();
+    let (node, service): (NodeName, ServiceName) = ("n1".parse().unwrap(), "web".parse().unwrap());
+    let key =
+        FindingKey { node: node.clone(), service: Some(service.clone()), kind: Kind::Mode, what: "etc/conf".into() };
+    let consent =
+        fleet::drift::Consent { by: "alice".into(), reason: "OPS-1".into(), at: Timestamp(1), until: Timestamp(9) };
+    let release: ReleaseId = "r-aaaaaaaaaaaa".parse().unwrap();
+    let finding = Finding::new(key.clone(), "0644", "0666");
+    let acceptance = Acceptance::of(&finding, release.clone(), consent).unwrap();
+    let glob: Glob = "cache/**".parse().unwrap();
+    let rule = IgnoreRule {
+        service: service.clone(),
+        glob: glob.clone(),
+        reason: "caches".into(),
+        by: "alice".into(),
+        at: Timestamp(2),
+    };
+    let held = HeldSince { generation: Generation(3), at: Timestamp(4) };
+    let order = RepairOrder {
+        id: RepairId::from_random(5),
+        node: node.clone(),
+        service: service.clone(),
+        generation: Generation(3),
+        release,
+        bundle: Digest([1; 32]),
+        size: 7,
+        paths: vec![],
+        extras: fleet::repair::Extras::Keep,
+    };
+    let ended = RepairEnd { at: Timestamp(8), state: RepairState::Failed { reason: "no space".into() } };
+    let repair = RepairRecord { order, by: "alice".into(), at: Timestamp(6), ended: Some(ended) };
+    let said = [
+        Change::Acceptance(Box::new(acceptance.clone())),
+        Change::Ignore(rule.clone()),
+        Change::Held(node.clone(), service.clone(), held),
+        Change::Repair(Box::new(repair.clone())),
+    ];
+    save(&store, &said).await.unwrap();
+    let loaded = load(&store).await.unwrap();
+    assert_eq!(loaded.acceptances.get(&key), Some(&acceptance));
+    assert_eq!(loaded.ignores, [rule]);
+    assert_eq!(loaded.held[&(node.clone(), service.clone())], held);
+    assert_eq!(loaded.repairs.values().collect::<Vec<_>>(), [&repair]);
+    let forgotten = [
+        Change::ForgetAcceptance(key),
+        Change::ForgetIgnore(service.clone(), glob),
+        Change::ForgetHeld(node, service),
+        Change::ForgetRepair(repair.order.id),
+    ];
+    save(&store, &forgotten).await.unwrap();
+    assert!(store.list("").await.unwrap().is_empty(), "nothing is left behind");
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod rig;
 mod commands;
 mod confirm;
 mod environments;
+mod findings;
 mod gates;
 mod locks;
 mod migration;

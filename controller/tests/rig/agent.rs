@@ -45,7 +45,10 @@ impl Agent {
             match self.from_controller.message().await.unwrap().unwrap().message.unwrap() {
                 v1::to_agent::Message::Desired(desired) => orders = Some(desired.orders),
                 v1::to_agent::Message::Challenge(challenge) => return (challenge.nonce, orders),
-                v1::to_agent::Message::Plant(_) | v1::to_agent::Message::Remove(_) => {}
+                v1::to_agent::Message::Plant(_)
+                | v1::to_agent::Message::Remove(_)
+                | v1::to_agent::Message::Repair(_)
+                | v1::to_agent::Message::Reveal(_) => {}
             }
         }
     }

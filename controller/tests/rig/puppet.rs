@@ -79,6 +79,16 @@ pub struct Life {
     pub up_ms: u64,
     /// Whether it keeps its stream open and answers nothing.
     pub mute: bool,
+    /// How its files differ, of every service.
+    pub deviations: Vec<v1::FileDeviation>,
+    /// What files hold, by path, as it shows them.
+    pub files: BTreeMap<String, String>,
+    /// Every repair that it was told of, repeats included.
+    pub repairs: Vec<v1::RepairOrder>,
+    /// Whether it carries repairs out at once.
+    pub mends: bool,
+    /// What it says of the newest repair.
+    pub repaired: Option<v1::RepairReport>,
 }
 
 pub struct Puppet {
@@ -202,6 +212,14 @@ async fn converse(mut agent: Agent, place: &Place, life: &watch::Sender<Life>) {
                 drop(agent.to_controller.send(v1::FromAgent { message }).await);
             }
             v1::to_agent::Message::Remove(_) => life.send_modify(Life::remove),
+            v1::to_agent::Message::Repair(repair) => life.send_modify(|life| life.mend(repair)),
+            v1::to_agent::Message::Reveal(asked) => {
+                let revealed = life.borrow().reveal(asked);
+                let message = Some(v1::from_agent::Message::Revealed(revealed));
+                if agent.to_controller.send(v1::FromAgent { message }).await.is_err() {
+                    return;
+                }
+            }
             v1::to_agent::Message::Challenge(challenge) => {
                 life.send_if_modified(Life::obey);
                 life.send_modify(|life| life.up_ms += 1_000);
@@ -220,6 +238,27 @@ impl Life {
     /// Somebody points the service at a release by hand.
     pub fn bend(&mut self, service: &str, release: &str) {
         self.bent.insert(service.into(), release.into());
+    }
+
+    pub fn mend(&mut self, repair: v1::RepairOrder) {
+        if self.mends {
+            let put_back = self.deviations.drain(..).map(|its| v1::RepairPutBack { path: its.path, kind: its.kind });
+            let done = v1::RepairDone { put_back: put_back.collect(), restarted: true };
+            let state = Some(v1::repair_report::State::Done(done));
+            self.repaired = Some(v1::RepairReport { id: repair.id.clone(), state });
+        }
+        self.repairs.push(repair);
+    }
+
+    fn reveal(&self, asked: v1::Reveal) -> v1::Revealed {
+        let shown = |path: String| {
+            let content = match self.files.get(&path) {
+                Some(text) => v1::revealed_file::Content::Text(text.clone()),
+                None => v1::revealed_file::Content::NotShown("nothing is there".into()),
+            };
+            v1::RevealedFile { path, content: Some(content) }
+        };
+        v1::Revealed { id: asked.id, files: asked.paths.into_iter().map(shown).collect() }
     }
 
     fn take(&mut self, desired: v1::Desired) {
@@ -332,6 +371,8 @@ impl Life {
         let mut running = v1::ServiceEvidence {
             compared: Some(known.compared),
             current,
+            files: self.deviations.clone(),
+            repair: self.repaired.clone(),
             ..held(&order.service, order.generation, &release, known.executable)
         };
         for process in &mut running.processes {

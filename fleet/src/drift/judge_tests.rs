@@ -90,6 +90,7 @@ fn interpreter() -> Process {
 
 fn evidence() -> ServiceEvidence {
     ServiceEvidence {
+        repair: None,
         service: "web".parse().unwrap(),
         generation: Generation(7),
         progress: Progress::Held,

@@ -1,6 +1,10 @@
 //! `fleetctl drift`: where the fleet differs from what is desired, in every form that people and programs watch. A
 //! report that cannot be made, or is too old, is an alarm: it says UNKNOWN in each of them and never ends with 0.
 
+mod accept;
+mod fix;
+mod ignore;
+mod ledger;
 mod selftest;
 
 use std::collections::BTreeSet;
@@ -18,12 +22,13 @@ use super::output_file::OutputFile;
 use super::session::Session;
 use crate::client::{CALL_DEADLINE, Operator, answer};
 use crate::failure::Failure;
+use crate::output::diff::{self, file_diff};
 use crate::output::documents::{DriftReport, document};
 use crate::output::drift::{Width, mixed_note, render, to_csv};
 use crate::output::format::Format;
 use crate::output::nagios::{self, Range, State, Thresholds};
 use crate::output::screen::Verbosity;
-use crate::output::seen::Seen;
+use crate::output::seen::{Seen, counted, differs};
 use crate::output::{drift_lines, junit, markdown, prometheus};
 use crate::ping::{Ping, PingUrl};
 
@@ -51,7 +56,7 @@ const FORMS: [Format; 10] = [
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "Examples:
-  fleetctl drift web-12 --fresh
+  fleetctl drift web-12 --fresh --diff
   fleetctl drift --quiet --ping https://hc-ping.com/UUID   # cron: silent when all is well
   fleetctl drift --format nagios -w 0 -c 2 -t 10
   fleetctl drift --format textfile --output-file /var/lib/node-exporter/fleet.prom
@@ -64,7 +69,8 @@ A file given by --output-file is replaced in one step, also when there is no rep
 UNKNOWN. A ping that fails is told on standard error and changes no exit code.
 
 A service whose nodes shall hold different releases (after deploy --limit) is no drift: nothing
-differs from what is desired. A note says so, except with --quiet."
+differs from what is desired. A note says so, except with --quiet. What somebody accepts, and extra
+files that a rule ignores, is shown and counted apart, and changes no exit code."
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -79,8 +85,14 @@ pub struct Args {
     #[arg(short, long, value_name = "NAME")]
     env: Option<String>,
     /// Only findings of these kinds; who cannot be looked at is always told
-    #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = PossibleValuesParser::new(Kind::ALL.map(Kind::as_str)).try_map(|word| word.parse::<Kind>()))]
+    #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = kind_parser())]
     kind: Vec<Kind>,
+    /// Only what began after the last deployment was proven, and who cannot be looked at
+    #[arg(long)]
+    since_release: bool,
+    /// Show how text files differ, with secrets masked (one node; as a table or JSON)
+    #[arg(long, requires = "nodes")]
+    diff: bool,
     /// Ask every node again first
     #[arg(long)]
     fresh: bool,
@@ -107,6 +119,11 @@ pub struct Args {
     ping: Option<PingUrl>,
 }
 
+/// A kind by its word.
+fn kind_parser() -> impl clap::builder::TypedValueParser<Value = Kind> {
+    PossibleValuesParser::new(Kind::ALL.map(Kind::as_str)).try_map(|word| word.parse::<Kind>())
+}
+
 /// Plain seconds as the plugins have it, or a time as everywhere else.
 fn seconds(text: &str) -> Result<Millis, String> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -116,12 +133,25 @@ fn seconds(text: &str) -> Result<Millis, String> {
 /// What can be done about drift.
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
+    /// Accept a difference of files as it is, for a while
+    Accept(accept::Args),
+    /// Ignore extra files of a service
+    #[command(subcommand)]
+    Ignore(ignore::Verb),
+    /// Put the files of a release back on a node
+    Fix(fix::Args),
+    /// Show when findings were opened, closed, accepted and repaired
+    History(ledger::Args),
     /// Plant a decoy of old code, and see whether the alarm fires
     Selftest(selftest::Args),
 }
 
 pub(super) async fn run(session: &Session, mut args: Args) -> Result<u8, Failure> {
     match args.verb.take() {
+        Some(Verb::Accept(args)) => return accept::run(session, args).await,
+        Some(Verb::Ignore(verb)) => return ignore::run(session, verb).await,
+        Some(Verb::Fix(args)) => return fix::run(session, args).await,
+        Some(Verb::History(args)) => return ledger::run(session, args).await,
         Some(Verb::Selftest(args)) => return selftest::run(session, args).await,
         None => {}
     }
@@ -130,6 +160,10 @@ pub(super) async fn run(session: &Session, mut args: Args) -> Result<u8, Failure
     if format == Format::Textfile && file.is_none() {
         return Err(Failure::usage("the format 'textfile' is a file that is replaced in one step")
             .help("add --output-file FILE, or use --format prometheus"));
+    }
+    if args.diff && (args.nodes.len() != 1 || !matches!(format, Format::Table | Format::Wide | Format::Json)) {
+        return Err(Failure::usage("--diff shows the files of one node, as a table or JSON")
+            .help("name one node, and use -o table, wide or json"));
     }
     let ping = args.ping.clone().map(Ping::begin);
     let (seen, failure) = match in_time(session, &args, format).await {
@@ -227,9 +261,18 @@ async fn fetch(session: &Session, args: &Args, format: Format) -> Result<Seen, F
         narrow::by_service(&mut report, &services.iter().map(|s| s.service.as_str()).collect());
     }
     narrow::by_kind(&mut report, &args.kind);
+    if args.since_release {
+        narrow::since_release(&mut report);
+    }
     all.retain(|node| nodes.is_empty() || nodes.iter().any(|name| name.as_str() == node.name));
     let mixed = services.iter().filter(|s| s.state == "mixed").map(|s| s.service.clone()).collect();
-    Ok(Seen { mixed, services, nodes: all, ..Seen::new(report, args.max_age) })
+    let mut diffs = Vec::new();
+    if let (true, Some(node)) = (args.diff, args.nodes.first()) {
+        let service = args.service.as_ref().map(ToString::to_string).unwrap_or_default();
+        let request = v1::ShowFilesRequest { node: node.to_string(), service };
+        diffs = answer(within, client.show_files(request)).await?.files;
+    }
+    Ok(Seen { mixed, services, diffs, nodes: all, ..Seen::new(report, args.max_age) })
 }
 
 /// The failure that names the first of these nodes which nobody expects.
@@ -259,7 +302,8 @@ fn form(seen: &Seen, args: &Args, format: Format, failure: Option<&Failure>) -> 
             return (text + &mixed_note(&seen.mixed), state as u8);
         }
         (Format::Json, _) => {
-            document("DriftReport", DriftReport::new(report.clone(), seen.unknown.clone(), seen.mixed.clone()))
+            let report = DriftReport::new(report.clone(), seen.unknown.clone(), seen.mixed.clone());
+            document("DriftReport", DriftReport { diffs: seen.diffs.iter().map(file_diff).collect(), ..report })
         }
         (Format::Jsonl, _) => drift_lines::render(seen),
         (Format::Csv, _) => to_csv(seen),
@@ -277,13 +321,14 @@ fn table(seen: &Seen, args: &Args, code: u8, width: Width) -> String {
     // A person also sees standard error, where it is said; who reads the file later does not.
     let unknown = seen.unknown.as_ref().filter(|_| args.output_file.is_some());
     let why = unknown.map(|why| format!("UNKNOWN: {why}\n")).unwrap_or_default();
-    why + &render(&seen.report, code, width) + &mixed_note(&seen.mixed)
+    let diffs: String = seen.diffs.iter().map(diff::render).collect();
+    why + &diffs + &render(&seen.report, code, width) + &mixed_note(&seen.mixed)
 }
 
 /// Whether the form goes to standard output. With --quiet people get no good news. Where there is no report the error is
 /// said on standard error; forms that are kept or shown without it say UNKNOWN themselves.
 fn is_said(seen: &Seen, format: Format, verbosity: Verbosity, failure: Option<&Failure>) -> bool {
-    let good_news = seen.report.findings.is_empty() && verbosity == Verbosity::Quiet;
+    let good_news = counted(&seen.report).next().is_none() && verbosity == Verbosity::Quiet;
     match format {
         Format::Table | Format::Wide | Format::Name | Format::Markdown if good_news => false,
         Format::Table | Format::Wide | Format::Name | Format::Json | Format::Jsonl | Format::Csv => failure.is_none(),
@@ -293,8 +338,7 @@ fn is_said(seen: &Seen, format: Format, verbosity: Verbosity, failure: Option<&F
 
 /// Findings outrank ignorance: who reads 2 knows that something is wrong, and the report names it.
 fn verdict(report: &v1::DriftReport, unknown: Option<&str>, exit_zero: bool) -> u8 {
-    let differs = !report.findings.is_empty() || report.drifted > 0 || report.unreachable > 0;
-    match (differs, unknown) {
+    match (differs(report), unknown) {
         (true, _) if !exit_zero => exit::DIFFERENCES,
         (_, Some(_)) => exit::FAILED,
         (_, None) => exit::OK,
@@ -304,7 +348,7 @@ fn verdict(report: &v1::DriftReport, unknown: Option<&str>, exit_zero: bool) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::samples::{clean, drift};
+    use crate::output::samples::{accepted, clean, drift};
 
     #[test]
     fn only_a_fresh_clean_report_ends_with_zero() {
@@ -314,6 +358,9 @@ mod tests {
         assert_eq!(verdict(&drift(), None, false), 2);
         assert_eq!(verdict(&drift(), Some("old"), false), 2);
         assert_eq!(verdict(&drift(), None, true), 0);
+        let accepted = v1::DriftReport { findings: vec![accepted()], accepted: 1, compliant: 7, ..clean() };
+        assert_eq!(verdict(&accepted, None, false), 0, "what is accepted is no alarm");
+        assert_eq!(verdict(&accepted, Some("old"), false), 1, "and no knowledge");
         let silent = v1::DriftReport { unreachable: 1, ..clean() };
         assert_eq!(verdict(&silent, None, false), 2);
     }

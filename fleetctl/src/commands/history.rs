@@ -1,4 +1,4 @@
-//! `fleetctl history`: past deployments, newest first.
+//! `fleetctl history`: past deployments and repairs, newest first.
 
 use fleet::ServiceName;
 use fleet::outcome::exit;
@@ -7,9 +7,9 @@ use fleet_proto::v1;
 use super::session::Session;
 use crate::client::{CALL_DEADLINE, answer};
 use crate::failure::Failure;
-use crate::output::documents::{Deployment, Items, document};
+use crate::output::documents::{Deployment, History, Items, document};
 use crate::output::format::Format;
-use crate::output::history;
+use crate::output::{history, ledger};
 
 /// Newest first, running ones included.
 #[derive(Debug, clap::Args)]
@@ -28,13 +28,22 @@ pub struct Args {
 pub(super) async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
     let format = session.format(&[Format::Table, Format::Json, Format::Name], "history")?;
     let mut client = session.connect().await?;
+    let service = args.service.as_ref().map(ToString::to_string).unwrap_or_default();
+    let asked = v1::ListRepairsRequest { service, limit: args.number };
     let request =
         v1::ListDeploymentsRequest { service: args.service.map(String::from).unwrap_or_default(), limit: args.number };
     let list = answer(CALL_DEADLINE, client.list_deployments(request)).await?.deployments;
+    let repairs = answer(CALL_DEADLINE, client.list_repairs(asked)).await?.repairs;
     match format {
-        Format::Json => session.screen.out(&document("DeploymentList", Items::<Deployment>::of(list))),
+        Format::Json => {
+            let items = Items::<Deployment>::of(list).items;
+            session.screen.out(&document("DeploymentList", History { items, repairs: Items::of(repairs).items }))
+        }
         Format::Name => session.screen.out(&list.iter().map(|d| format!("{}\n", d.id)).collect::<String>()),
-        _ => session.screen.out(&history::deployments(&list, session.screen.zone, session.screen.glyphs)),
+        _ => {
+            let text = history::deployments(&list, session.screen.zone, session.screen.glyphs);
+            session.screen.out(&(text + &ledger::repairs(&repairs, session.screen.zone)))
+        }
     }
     Ok(exit::OK)
 }

@@ -91,13 +91,29 @@ documents! {
     /// One service.
     ServiceStatus { service: String, environment: String, version: Option<String>, release: Option<String>, nodes_proven: u32, nodes_expected: u32, state: String, findings: u32, last: Option<Deployment> }
     /// A drift report.
-    DriftReport { made_at: String, fresh: bool, unknown: Option<String>, oldest_observation_ms: Option<u64>, unobserved: Vec<String>, mixed: Vec<String>, summary: DriftSummary, items: Vec<Finding>, self_test: Option<SelfTestReport>, decoys: Vec<Finding> }
+    DriftReport { made_at: String, fresh: bool, unknown: Option<String>, oldest_observation_ms: Option<u64>, unobserved: Vec<String>, mixed: Vec<String>, summary: DriftSummary, items: Vec<Finding>, diffs: Vec<FileDiff>, self_test: Option<SelfTestReport>, decoys: Vec<Finding> }
     /// A self-test of the alarm.
     SelfTestReport { node: Option<String>, at: String, by: String, result: String, detail: String, deadline_ms: u64, found_after_ms: Option<u64>, closed_after_ms: Option<u64> }
     /// Its numbers.
-    DriftSummary { nodes: u32, compliant: u32, drifted: u32, unreachable: u32, findings: usize }
+    DriftSummary { nodes: u32, compliant: u32, drifted: u32, unreachable: u32, findings: usize, accepted: u32, accepted_findings: usize, ignored: u32, ignored_by: u32 }
     /// One finding.
-    Finding { node: String, service: Option<String>, kind: String, what: String, expected: Option<String>, found: Option<String>, severity: String, first_seen: String, by: Option<String>, changed_at: Option<String> }
+    Finding { node: String, service: Option<String>, kind: String, what: String, expected: Option<String>, found: Option<String>, severity: String, first_seen: String, by: Option<String>, changed_at: Option<String>, origin: Option<String>, content: Option<String>, accepted: Option<Acceptance> }
+    /// A finding that a person accepts as it is.
+    Acceptance { node: String, service: Option<String>, kind: String, what: String, release: String, expected: Option<String>, found: Option<String>, by: String, reason: String, at: String, until: String, covers: bool }
+    /// Extra files that are ignored.
+    IgnoreRule { service: String, glob: String, reason: String, by: String, at: String, ignored: u32 }
+    /// How a file differs; secrets are masked.
+    FileDiff { service: String, path: String, kind: String, diff: Option<String>, note: Option<String> }
+    /// The ledger of drift.
+    DriftHistory { made_at: String, kept_since: Option<String>, items: Vec<LedgerLine> }
+    /// Past deployments, and files put back.
+    History { items: Vec<Deployment>, repairs: Vec<Repair> }
+    /// One line of it.
+    LedgerLine { index: u64, at: String, entry: String, node: String, service: Option<String>, kind: Option<String>, what: Option<String>, expected: Option<String>, found: Option<String>, by: Option<String>, why: Option<String> }
+    /// Files put back on a node, and what was proven after it.
+    Repair { id: Option<String>, node: String, service: String, release: String, version: Option<String>, by: String, started_at: String, ended_at: Option<String>, state: String, detail: Option<String>, files: Vec<RepairedFile>, restarted: bool, left: Vec<Finding>, proven: Option<bool> }
+    /// One of them.
+    RepairedFile { path: String, kind: String }
     /// What every node proved.
     VerifyReport { made_at: String, proofs: Vec<Proof>, findings: Vec<Finding>, statement: Option<StatementNote>, no_statement: Option<String> }
     /// The signed statement of it.
@@ -176,11 +192,11 @@ mod tests {
         assert_eq!(json["madeAt"], "2026-11-21T09:14:03Z");
         assert_eq!(
             json["summary"],
-            serde_json::json!({"nodes": 40, "compliant": 36, "drifted": 3, "unreachable": 1, "findings": 5})
+            serde_json::json!({"nodes": 40, "compliant": 36, "drifted": 3, "unreachable": 1, "findings": 5, "accepted": 0, "acceptedFindings": 0, "ignored": 0, "ignoredBy": 0})
         );
         assert_eq!(
             json["items"][0],
-            serde_json::json!({"node": "web-12", "service": "shop", "kind": "file", "what": "etc/shop.toml", "expected": "sha256 77c0", "found": "sha256 e1b4", "severity": "warning", "firstSeen": "2026-11-19T09:14:03Z", "by": null, "changedAt": null})
+            serde_json::json!({"node": "web-12", "service": "shop", "kind": "file", "what": "etc/shop.toml", "expected": "sha256 77c0", "found": "sha256 e1b4", "severity": "warning", "firstSeen": "2026-11-19T09:14:03Z", "by": null, "changedAt": null, "origin": null, "content": null, "accepted": null})
         );
     }
 

@@ -1,10 +1,11 @@
 //! What differs from what is desired, for people and spreadsheets; and whether the answer can be trusted at all.
 
 use fleet::Millis;
+use fleet::drift::Kind;
 use fleet_proto::v1;
 
 use super::csv;
-use super::seen::Seen;
+use super::seen::{Seen, accepted_by, counted};
 use super::table::Columns;
 use super::text::{age, age_at, count, or_dash, plain, rfc3339, rfc3339_seconds};
 
@@ -37,7 +38,7 @@ pub fn freshness(report: &v1::DriftReport, max_age: Millis) -> Freshness {
 /// The table of findings.
 pub fn findings(list: &[v1::Finding], now_ms: i64) -> String {
     let mut rows = Columns::new(&["NODE", "SERVICE", "KIND", "WHAT", "EXPECTED", "FOUND", "SINCE"]);
-    for finding in list {
+    for finding in list.iter().filter(|finding| finding.accepted.is_none()) {
         rows.row([
             finding.node.clone(),
             or_dash(&finding.service),
@@ -48,20 +49,36 @@ pub fn findings(list: &[v1::Finding], now_ms: i64) -> String {
             age_at(now_ms, finding.since_ms),
         ]);
     }
-    if rows.is_empty() { String::new() } else { rows.to_text() }
+    let text = if rows.is_empty() { String::new() } else { rows.to_text() };
+    text + &accepted(list)
+}
+
+/// The findings that somebody accepts, marked as such, with who and why.
+fn accepted(list: &[v1::Finding]) -> String {
+    let mut text = String::new();
+    for f in list {
+        if let Some(by) = accepted_by(f) {
+            let line =
+                format!("accepted: {} {} {} {}: found {}; {by}", f.node, or_dash(&f.service), f.kind, f.what, f.found);
+            text += &format!("{}\n", plain(&line));
+        }
+    }
+    text
 }
 
 /// The table of findings with how bad they are, and since when to the second.
 fn wide(list: &[v1::Finding]) -> String {
-    let mut rows =
-        Columns::new(&["NODE", "SERVICE", "KIND", "SEVERITY", "WHAT", "EXPECTED", "FOUND", "SINCE", "CHANGED", "BY"]);
-    for f in list {
+    let mut rows = Columns::new(&[
+        "NODE", "SERVICE", "KIND", "SEVERITY", "WHAT", "EXPECTED", "FOUND", "SINCE", "CHANGED", "ORIGIN", "BY",
+    ]);
+    for f in list.iter().filter(|finding| finding.accepted.is_none()) {
         let cells = [&f.node, &f.service, &f.kind, &f.severity, &f.what, &f.expected, &f.found];
         let changed = f.changed_at_ms.map_or_else(|| "-".to_owned(), rfc3339_seconds);
-        let rest = [rfc3339_seconds(f.since_ms), changed, or_dash(&f.by)];
+        let rest = [rfc3339_seconds(f.since_ms), changed, or_dash(&f.origin), or_dash(&f.by)];
         rows.row(cells.into_iter().map(|cell| or_dash(cell)).chain(rest));
     }
-    if rows.is_empty() { String::new() } else { rows.to_text() }
+    let text = if rows.is_empty() { String::new() } else { rows.to_text() };
+    text + &accepted(list)
 }
 
 /// How much a table tells.
@@ -78,11 +95,19 @@ pub fn summary(report: &v1::DriftReport) -> String {
     let scanned = report
         .oldest_observation_ms
         .map_or_else(|| "Never scanned.".to_owned(), |ms| format!("Scanned {} ago.", age(ms)));
+    let mut aside = String::new();
+    if report.accepted > 0 {
+        aside += &format!(", {} accepted", report.accepted);
+    }
+    if report.ignored > 0 {
+        let (files, rules) = (count(report.ignored as usize, "extra file"), count(report.ignored_by as usize, "rule"));
+        aside += &format!(", {files} ignored by {rules}");
+    }
     format!(
-        "{} of {} drifted ({}), {} unreachable, {} compliant. {scanned}",
+        "{} of {} drifted ({}), {} unreachable, {} compliant{aside}. {scanned}",
         report.drifted,
         count(report.nodes as usize, "node"),
-        count(report.findings.len(), "finding"),
+        count(counted(report).count(), "finding"),
         report.unreachable,
         report.compliant,
     )
@@ -109,9 +134,15 @@ pub fn render(report: &v1::DriftReport, exit: u8, width: Width) -> String {
     if let Some(test) = &report.self_test {
         text += &format!("  {}\n", selftest_line(test, report.made_at_ms));
     }
-    // The first node that can be repaired by deploying to it again; an unreachable one cannot.
-    if let Some(finding) = report.findings.iter().find(|f| !matches!(f.kind.as_str(), "unreachable" | "unmanaged")) {
+    // The first node that can be looked at; an unreachable one cannot.
+    if let Some(finding) = counted(report).find(|f| !matches!(f.kind.as_str(), "unreachable" | "unmanaged")) {
         text += &format!("  look     fleetctl nodes show {}\n", plain(&finding.node));
+    }
+    // Only files can be put back, or accepted as they are.
+    let files = |f: &&v1::Finding| f.kind.parse::<Kind>().is_ok_and(Kind::is_acceptable);
+    if let Some(finding) = counted(report).find(files) {
+        let node = plain(&finding.node);
+        text += &format!("  diff     fleetctl drift {node} --diff\n  repair   fleetctl drift fix {node}\n");
     }
     text
 }
@@ -133,16 +164,19 @@ pub fn mixed_note(services: &[String]) -> String {
 /// The findings as comma-separated values. Not knowing is a record too: a heading alone means that nothing differs.
 pub fn to_csv(seen: &Seen) -> String {
     let report = &seen.report;
-    let mut text =
-        csv::record(["node", "service", "kind", "what", "expected", "found", "severity", "since", "changed", "by"]);
+    let mut text = csv::record([
+        "node", "service", "kind", "what", "expected", "found", "severity", "since", "changed", "by", "origin",
+        "accepted",
+    ]);
     for f in &report.findings {
         let (since, changed) = (rfc3339(f.since_ms), f.changed_at_ms.map(rfc3339).unwrap_or_default());
-        let cells =
-            [&f.node, &f.service, &f.kind, &f.what, &f.expected, &f.found, &f.severity, &since, &changed, &f.by];
+        let accepted = accepted_by(f).unwrap_or_default();
+        let cells = [&f.node, &f.service, &f.kind, &f.what, &f.expected, &f.found, &f.severity, &since, &changed];
+        let cells = cells.into_iter().chain([&f.by, &f.origin, &accepted]);
         text += &csv::record(cells.map(String::as_str));
     }
     if let Some(why) = &seen.unknown {
-        text += &csv::record(["", "", "unknown", why, "", "", "critical", &rfc3339(report.made_at_ms), "", ""]);
+        text += &csv::record(["", "", "unknown", why, "", "", "critical", &rfc3339(report.made_at_ms), "", "", "", ""]);
     }
     text
 }
@@ -150,7 +184,7 @@ pub fn to_csv(seen: &Seen) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::samples::{clean, drift, hostile, seen};
+    use crate::output::samples::{self, clean, drift, hostile, seen};
 
     #[test]
     fn the_report_is_the_documented_one() {
@@ -164,6 +198,8 @@ db-03   shop     missing      lib/x.so       sha256 1111             -          
 web-31  -        unreachable  no contact     -                       -                       2d
 3 of 40 nodes drifted (5 findings), 1 unreachable, 36 compliant. Scanned 12s ago.   (exit 2)
   look     fleetctl nodes show web-12
+  diff     fleetctl drift web-12 --diff
+  repair   fleetctl drift fix web-12
 "
         );
     }
@@ -186,6 +222,23 @@ web-31  -        unreachable  no contact     -                       -          
     }
 
     #[test]
+    fn what_is_accepted_or_ignored_is_shown_and_not_counted() {
+        let report = v1::DriftReport { findings: vec![samples::accepted()], accepted: 1, compliant: 7, ..clean() };
+        let report = v1::DriftReport { ignored: 3, ignored_by: 1, ..report };
+        assert_eq!(
+            render(&report, 0, Width::Narrow),
+            "accepted: web-12 shop mode bin/shop: found 0777; accepted by alice until 2026-12-21T09:14:03Z: hotfix OPS-4711
+0 of 8 nodes drifted (0 findings), 0 unreachable, 7 compliant, 1 accepted, 3 extra files ignored by 1 rule. Scanned 2s ago.   (exit 0)
+"
+        );
+        let records = to_csv(&seen(report));
+        assert!(
+            records.ends_with(",,,,accepted by alice until 2026-12-21T09:14:03Z: hotfix OPS-4711\r\n"),
+            "{records}"
+        );
+    }
+
+    #[test]
     fn a_mixed_service_is_told_and_is_no_finding() {
         assert_eq!(mixed_note(&[]), "");
         let note = mixed_note(&["shop".to_owned(), "bill\u{1b}ing".to_owned()]);
@@ -197,7 +250,7 @@ web-31  -        unreachable  no contact     -                       -          
     fn spreadsheets_get_records() {
         let text = to_csv(&seen(drift()));
         assert_eq!(text.lines().count(), 6);
-        assert!(text.contains("web-12,shop,mode,bin/shop,0755,0777,warning,2026-11-19T09:14:03Z,2026-11-19T09:13:00Z,\"vim (pid 123), root via alice\"\r\n"), "{text}");
+        assert!(text.contains("web-12,shop,mode,bin/shop,0755,0777,warning,2026-11-19T09:14:03Z,2026-11-19T09:13:00Z,\"vim (pid 123), root via alice\",,\r\n"), "{text}");
     }
     #[test]
     fn a_spreadsheet_says_that_nobody_knows() {
@@ -215,16 +268,19 @@ web-31  -        unreachable  no contact     -                       -          
         let line = text.lines().nth(3).unwrap_or_default();
         assert_eq!(
             line,
-            "web-22  shop     process      critical  pid 911        r-51ab09c4e2f1 (2.3.0)  r-4410ffe2aaaa (2.2.9)  2026-11-19T09:14:03Z  -                     -"
+            "web-22  shop     process      critical  pid 911        r-51ab09c4e2f1 (2.3.0)  r-4410ffe2aaaa (2.2.9)  2026-11-19T09:14:03Z  -                     -       -"
         );
         let line = text.lines().nth(2).unwrap_or_default();
-        assert!(line.ends_with("2026-11-19T09:14:03Z  2026-11-19T09:13:00Z  vim (pid 123), root via alice"), "{line}");
+        assert!(
+            line.ends_with("2026-11-19T09:14:03Z  2026-11-19T09:13:00Z  -       vim (pid 123), root via alice"),
+            "{line}"
+        );
     }
 
     #[test]
     fn a_hostile_name_stays_in_its_cell() {
         let table = render(&hostile(), 2, Width::Narrow);
-        assert_eq!(table.lines().count(), 4, "{table}");
+        assert_eq!(table.lines().count(), 6, "{table}");
         let records = to_csv(&seen(hostile()));
         assert!(records.contains("n1,shop,extra,\"a|b\"\"c'd\ne<f>\u{1b}`g` [x](y)\t=SUM\\\",,"), "{records}");
     }

@@ -63,7 +63,7 @@ mod tests {
         );
         assert_eq!(
             lines[2],
-            r#"{"type":"summary","madeAt":"2026-11-21T09:14:03Z","fresh":true,"unknown":null,"oldestObservationMs":2000,"unobserved":[],"mixed":[],"nodes":8,"compliant":7,"drifted":1,"unreachable":0,"findings":1}"#
+            r#"{"type":"summary","madeAt":"2026-11-21T09:14:03Z","fresh":true,"unknown":null,"oldestObservationMs":2000,"unobserved":[],"mixed":[],"nodes":8,"compliant":7,"drifted":1,"unreachable":0,"findings":1,"accepted":0,"acceptedFindings":0,"ignored":0,"ignoredBy":0}"#
         );
         let stale = render(&seen(v1::DriftReport { unobserved: vec!["n8".into()], ..clean() }));
         assert!(

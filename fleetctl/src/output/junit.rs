@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use fleet::Outcome;
 use fleet_proto::v1;
 
-use super::seen::{Seen, is_blind};
+use super::seen::{Seen, accepted_by, is_blind};
 use super::tally::{self, Standing};
 use super::text::{plain, rfc3339_seconds};
 
@@ -32,7 +32,7 @@ enum Verdict {
         kind: String,
         message: String,
     },
-    /// Nothing was asked of it, by a person's wish.
+    /// It is as it is by a person's wish: a difference that somebody accepts, or nothing was asked of it.
     Skipped {
         message: String,
     },
@@ -147,7 +147,9 @@ fn case(finding: &v1::Finding) -> Case {
         ("", found) => format!("{what}: expected nothing, found {found}"),
         (expected, found) => format!("{what}: expected {expected}, found {found}"),
     };
-    let result = if is_blind(&kind) {
+    let result = if let Some(by) = accepted_by(finding) {
+        Verdict::Skipped { message: format!("{message}; {by}") }
+    } else if is_blind(&kind) {
         Verdict::Error { kind: kind.clone(), message }
     } else {
         let mut text = format!("{}, since {}", finding.severity, rfc3339_seconds(finding.since_ms));
@@ -234,7 +236,7 @@ fn escape(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::output::samples::{
-        START, clean, drift as drifted, finding, finished, hostile, rolling, seen, seen_node, traced,
+        START, accepted, clean, drift as drifted, finding, finished, hostile, rolling, seen, seen_node, traced,
     };
     use crate::output::verify::tests::proof;
 
@@ -323,6 +325,16 @@ mod tests {
         waived.waivers = vec![v1::Waiver { node, reason: "in repair".into(), by: "bob".into(), until_ms: START }];
         let text = deployment(&waived, None, START);
         assert!(text.contains("<skipped message=\"waived by bob: in repair\"/>"), "{text}");
+    }
+
+    #[test]
+    fn what_is_accepted_is_skipped_and_neither_passes_nor_fails() {
+        let text = drift(&seen(v1::DriftReport { findings: vec![accepted()], accepted: 1, compliant: 7, ..clean() }));
+        assert!(text.contains(r#"tests="2" failures="0" errors="0" skipped="1""#), "{text}");
+        assert!(
+            text.contains(r#"<skipped message="bin/shop: expected 0755, found 0777; accepted by alice until"#),
+            "{text}"
+        );
     }
 
     #[test]

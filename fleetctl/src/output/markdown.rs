@@ -2,17 +2,16 @@
 //! nodes report is escaped, so that a file name cannot become a link, a heading or another column.
 
 use super::drift::{mixed_note, summary};
-use super::seen::Seen;
+use super::seen::{Seen, accepted_by, differs};
 use super::text::{age_at, plain};
 
 /// The whole report.
 pub fn render(seen: &Seen) -> String {
     let report = &seen.report;
-    let away = report.unreachable > 0;
-    let verdict = match (&seen.unknown, report.findings.is_empty() && report.drifted == 0 && !away) {
-        (Some(_), true) => "UNKNOWN",
-        (_, false) => "DRIFT",
-        (None, true) => "OK",
+    let verdict = match (&seen.unknown, differs(report)) {
+        (Some(_), false) => "UNKNOWN",
+        (_, true) => "DRIFT",
+        (None, false) => "OK",
     };
     let mut text = format!("### Fleet drift: {verdict}\n\n");
     if let Some(why) = &seen.unknown {
@@ -24,7 +23,8 @@ pub fn render(seen: &Seen) -> String {
     }
     for f in &report.findings {
         let since = age_at(report.made_at_ms, f.since_ms);
-        let cells = [&f.node, &f.service, &f.kind, &f.what, &f.expected, &f.found, &f.severity, &since, &f.by];
+        let severity = accepted_by(f).unwrap_or_else(|| f.severity.clone());
+        let cells = [&f.node, &f.service, &f.kind, &f.what, &f.expected, &f.found, &severity, &since, &f.by];
         text += &format!("| {} |\n", cells.map(|cell| escape(cell)).join(" | "));
     }
     if !report.findings.is_empty() {
@@ -55,7 +55,7 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::samples::{clean, drift, hostile, seen};
+    use crate::output::samples::{accepted, clean, drift, hostile, seen};
     use fleet_proto::v1;
 
     #[test]
@@ -92,6 +92,13 @@ mod tests {
             nothing.starts_with("### Fleet drift: UNKNOWN\n\n**UNKNOWN**: the controller did not answer\n"),
             "{nothing}"
         );
+    }
+
+    #[test]
+    fn what_is_accepted_is_marked_and_ok() {
+        let text = render(&seen(v1::DriftReport { findings: vec![accepted()], accepted: 1, compliant: 7, ..clean() }));
+        assert!(text.starts_with("### Fleet drift: OK\n"), "{text}");
+        assert!(text.contains("| accepted by alice until 2026-12-21T09:14:03Z: hotfix OPS-4711 |"), "{text}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What people and programs see. Rendering is pure: messages in, text out; only [`screen`] touches a terminal.
 
 pub mod csv;
+pub mod diff;
 pub mod documents;
 pub mod drift;
 pub mod drift_lines;
@@ -9,6 +10,7 @@ pub mod frame;
 pub mod history;
 pub mod holds;
 pub mod junit;
+pub mod ledger;
 pub mod lines;
 pub mod locks;
 pub mod markdown;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use super::seen::Seen;
+use super::seen::{Seen, accepted_by, counted};
 use super::text::{age, cut, plain};
 
 /// A plugin's state; its number is the exit code.
@@ -102,7 +102,7 @@ const COLUMNS: usize = 80;
 pub fn render(seen: &Seen, thresholds: &Thresholds) -> (String, State) {
     let report = &seen.report;
     let drifted = f64::from(report.drifted);
-    let severe = report.findings.iter().any(|f| f.severity == "critical");
+    let severe = counted(report).any(|f| f.severity == "critical");
     let critical = thresholds.critical.as_ref().map_or(severe, |range| range.alerts(drifted));
     // A known fault outranks ignorance, ignorance outranks a warning and calm.
     let state = match &seen.unknown {
@@ -110,7 +110,7 @@ pub fn render(seen: &Seen, thresholds: &Thresholds) -> (String, State) {
         Some(_) => State::Unknown,
         // A silent node and findings that no range counts are still not "OK".
         None if thresholds.warning.alerts(drifted) || report.unreachable > 0 => State::Warning,
-        None if drifted == 0.0 && !report.findings.is_empty() => State::Warning,
+        None if drifted == 0.0 && counted(report).next().is_some() => State::Warning,
         None => State::Ok,
     };
     let nodes = report.nodes;
@@ -118,6 +118,7 @@ pub fn render(seen: &Seen, thresholds: &Thresholds) -> (String, State) {
     let scan = report.oldest_observation_ms.map_or("U".to_owned(), |ms| format!("{}s", ms / 1_000));
     let critical_text = thresholds.critical.as_ref().map_or("", |r| r.text.as_str());
     // A tenth of the fleet silent at once is more than a broken machine.
+    let accepted = report.findings.len() - counted(report).count();
     let silent_critical = (nodes / 10).max(1);
     let mut text = format!(
         "FLEET DRIFT {} - {drifted} of {nodes} nodes drifted, {} unreachable",
@@ -129,8 +130,8 @@ pub fn render(seen: &Seen, thresholds: &Thresholds) -> (String, State) {
         text += &compliant;
     }
     text += &format!(
-        " | drifted_nodes={drifted};{};{critical_text};0;{nodes} unreachable_nodes={};0;{silent_critical};0;{nodes} compliant={share}%;;;0;100 scan_age={scan};3600;86400;0\n",
-        thresholds.warning.text, report.unreachable,
+        " | drifted_nodes={drifted};{};{critical_text};0;{nodes} unreachable_nodes={};0;{silent_critical};0;{nodes} compliant={share}%;;;0;100 scan_age={scan};3600;86400;0 accepted_findings={accepted};;;0 ignored_files={};;;0\n",
+        thresholds.warning.text, report.unreachable, report.ignored,
     );
     if let Some(why) = &seen.unknown {
         text += &format!("{}\n", harmless(why));
@@ -145,6 +146,7 @@ pub fn render(seen: &Seen, thresholds: &Thresholds) -> (String, State) {
             kind if finding.by.is_empty() => format!("{kind} {}", finding.what),
             kind => format!("{kind} {} by {}", finding.what, finding.by),
         };
+        let what = accepted_by(finding).map_or(what.clone(), |by| format!("{what} ({by})"));
         by_node.entry(&finding.node).or_default().push(harmless(&what));
     }
     for (node, findings) in by_node {
@@ -172,7 +174,7 @@ mod tests {
     use fleet::Millis;
     use fleet_proto::v1;
 
-    use crate::output::samples::{clean, drift, finding, hostile};
+    use crate::output::samples::{accepted, clean, drift, finding, hostile};
 
     fn thresholds(critical: Option<&str>) -> Thresholds {
         Thresholds { warning: "0".parse().unwrap(), critical: critical.map(|c| c.parse().unwrap()) }
@@ -189,7 +191,7 @@ mod tests {
         assert_eq!(state, State::Critical);
         assert_eq!(
             text.lines().next().unwrap(),
-            "FLEET DRIFT CRITICAL - 3 of 40 nodes drifted, 1 unreachable, 36 compliant | drifted_nodes=3;0;2;0;40 unreachable_nodes=1;0;4;0;40 compliant=90%;;;0;100 scan_age=312s;3600;86400;0"
+            "FLEET DRIFT CRITICAL - 3 of 40 nodes drifted, 1 unreachable, 36 compliant | drifted_nodes=3;0;2;0;40 unreachable_nodes=1;0;4;0;40 compliant=90%;;;0;100 scan_age=312s;3600;86400;0 accepted_findings=0;;;0 ignored_files=0;;;0"
         );
         assert!(
             text.contains("\nweb-12: file etc/shop.toml, mode bin/shop by vim (pid 123), root via alice\n"),
@@ -209,6 +211,13 @@ mod tests {
             ..clean()
         };
         assert_eq!(render(&seen(one.clone()), &thresholds(Some("2"))).1, State::Warning);
+        let accepted = v1::DriftReport { findings: vec![accepted()], accepted: 1, compliant: 7, ..clean() };
+        let (text, state) = render(&seen(accepted), &thresholds(None));
+        assert_eq!(state, State::Ok, "{text}");
+        assert!(
+            text.contains(" accepted_findings=1;;;0 ") && text.contains("mode bin/shop (accepted by alice"),
+            "{text}"
+        );
         assert_eq!(render(&seen(one.clone()), &thresholds(None)).1, State::Warning);
         let stale = v1::DriftReport { oldest_observation_ms: Some(4_000_000), ..clean() };
         let (text, state) = render(&seen(stale), &thresholds(None));

@@ -42,8 +42,13 @@ fn findings(seen: &Seen, text: &mut Text) {
     let keys = keys(seen);
     let mut drifted: BTreeMap<Key, BTreeSet<&str>> = BTreeMap::new();
     let mut items: BTreeMap<(Key, &str), usize> = BTreeMap::new();
+    let mut accepted: BTreeMap<Key, usize> = BTreeMap::new();
     for finding in &seen.report.findings {
         let key = (finding.service.as_str(), keys.get(finding.service.as_str()).copied().unwrap_or_default());
+        if finding.accepted.is_some() {
+            *accepted.entry(key).or_default() += 1;
+            continue;
+        }
         drifted.entry(key).or_default().insert(&finding.node);
         *items.entry((key, finding.kind.as_str())).or_default() += 1;
     }
@@ -60,6 +65,14 @@ fn findings(seen: &Seen, text: &mut Text) {
     for (((service, env), kind), number) in &items {
         let labels = [("service", *service), ("env", *env), ("kind", *kind)];
         text.sample("fleet_drift_items", &labels, &number.to_string());
+    }
+    text.family("fleet_drift_accepted_items", "Findings that somebody accepts as they are; in no other series.");
+    for ((service, env), number) in &accepted {
+        text.sample("fleet_drift_accepted_items", &[("service", service), ("env", env)], &number.to_string());
+    }
+    text.family("fleet_drift_ignored_files", "Extra files that rules ignore; in no other series.");
+    if seen.unknown.is_none() {
+        text.sample("fleet_drift_ignored_files", &[], &seen.report.ignored.to_string());
     }
 }
 
@@ -180,7 +193,7 @@ mod tests {
     use super::*;
     use fleet_proto::v1;
 
-    use crate::output::samples::{START, clean, drift, hostile, seen, seen_node};
+    use crate::output::samples::{START, accepted, clean, drift, hostile, seen, seen_node};
 
     fn shop(state: &str) -> v1::ServiceStatus {
         v1::ServiceStatus {
@@ -215,6 +228,7 @@ mod tests {
                 r#"fleet_drift_items{service="shop",env="prod",kind="missing"} 1"#,
                 r#"fleet_drift_items{service="shop",env="prod",kind="mode"} 1"#,
                 r#"fleet_drift_items{service="shop",env="prod",kind="process"} 1"#,
+                "fleet_drift_ignored_files 0",
                 r#"fleet_drift_last_scan_timestamp_seconds{service="",env=""} 1795252431.000"#,
                 r#"fleet_drift_last_scan_timestamp_seconds{service="shop",env="prod"} 1795252431.000"#,
                 r#"fleet_deployment_in_progress{service="shop",env="prod"} 1"#,
@@ -258,6 +272,17 @@ mod tests {
         for result in ["failed", "unknown"] {
             assert_eq!(selftests(test(result, None)), ["fleet_drift_selftest_success 0", at]);
         }
+    }
+
+    #[test]
+    fn what_is_accepted_has_a_series_of_its_own() {
+        let mut look = seen(v1::DriftReport { findings: vec![accepted()], accepted: 1, ..clean() });
+        look.services = vec![shop("drifted")];
+        let text = render(&look);
+        let lines = samples(&text);
+        assert!(lines.contains(&r#"fleet_drift_nodes{service="shop",env="prod"} 0"#), "{text}");
+        assert!(lines.contains(&r#"fleet_drift_accepted_items{service="shop",env="prod"} 1"#), "{text}");
+        assert!(!samples(&text).iter().any(|line| line.starts_with("fleet_drift_items")), "{text}");
     }
 
     #[test]

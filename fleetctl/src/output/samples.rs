@@ -172,7 +172,19 @@ pub(crate) fn finding(node: &str, kind: &str, what: &str, expected: &str, found:
     }
 }
 
-/// The same, with who changed the file, a minute before it was found.
+/// A finding that alice accepts for thirty days.
+pub(crate) fn accepted() -> v1::Finding {
+    let finding = finding("web-12", "mode", "bin/shop", "0755", "0777", "warning");
+    let accepted = v1::Acceptance {
+        by: "alice".into(),
+        reason: "hotfix OPS-4711".into(),
+        until_ms: START + 30 * 86_400_000,
+        ..v1::Acceptance::default()
+    };
+    v1::Finding { accepted: Some(accepted), ..finding }
+}
+
+/// A finding with who changed the file, a minute before it was found.
 pub(crate) fn traced(finding: v1::Finding) -> v1::Finding {
     let changed_at_ms = Some(finding.since_ms - 63_000);
     v1::Finding { by: "vim (pid 123), root via alice".into(), changed_at_ms, ..finding }
@@ -194,7 +206,6 @@ pub(crate) fn drift() -> v1::DriftReport {
         drifted: 3,
         unreachable: 1,
         oldest_observation_ms: Some(12_000),
-        unobserved: vec![],
         ..v1::DriftReport::default()
     }
 }
@@ -208,7 +219,6 @@ pub(crate) fn clean() -> v1::DriftReport {
         drifted: 0,
         unreachable: 0,
         oldest_observation_ms: Some(2_000),
-        unobserved: vec![],
         ..v1::DriftReport::default()
     }
 }

@@ -19,6 +19,8 @@ pub struct Seen {
     pub services: Vec<v1::ServiceStatus>,
     /// The nodes that were asked for; empty for forms that do not tell of every node.
     pub nodes: Vec<v1::Node>,
+    /// Files that differ, side by side, if they were asked for; secrets are masked.
+    pub diffs: Vec<v1::ShownFile>,
     /// Older observations say nothing.
     pub max_age: Millis,
 }
@@ -52,6 +54,22 @@ impl Seen {
             }
         }
     }
+}
+
+/// The findings that count: those that nobody accepts as they are.
+pub fn counted(report: &v1::DriftReport) -> impl Iterator<Item = &v1::Finding> {
+    report.findings.iter().filter(|finding| finding.accepted.is_none())
+}
+
+/// Whether a report has anything that counts: a finding that nobody accepts, or a node that is away.
+pub fn differs(report: &v1::DriftReport) -> bool {
+    counted(report).next().is_some() || report.drifted > 0 || report.unreachable > 0
+}
+
+/// Who accepts a finding, why, and until when; nothing for one that counts.
+pub fn accepted_by(finding: &v1::Finding) -> Option<String> {
+    let its = finding.accepted.as_ref()?;
+    Some(format!("accepted by {} until {}: {}", its.by, super::text::rfc3339_seconds(its.until_ms), its.reason))
 }
 
 /// Whether a finding of this kind means that nobody can say what the node runs.

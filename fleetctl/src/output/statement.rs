@@ -121,6 +121,7 @@ fn finding(found: &fleet::statement::Found) -> v1::Finding {
         severity: found.severity.as_str().into(),
         by: found.by.clone().unwrap_or_default(),
         changed_at_ms: found.changed_at.map(|at| at.timestamp().0),
+        ..v1::Finding::default()
     }
 }
 

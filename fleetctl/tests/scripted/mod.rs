@@ -263,6 +263,39 @@ impl Operator for Script {
         let plans = vec![v1::Plan { id: "p-3f9a".into(), service: "shop".into(), ..Default::default() }];
         Ok(Response::new(v1::ListPlansReply { plans }))
     }
+    async fn list_repairs(&self, _: Request<v1::ListRepairsRequest>) -> Answer<v1::ListRepairsReply> {
+        Ok(Response::new(v1::ListRepairsReply::default()))
+    }
+    async fn accept_finding(&self, _: Request<v1::AcceptFindingRequest>) -> Answer<v1::AcceptancesReply> {
+        Err(not_in_the_script())
+    }
+    async fn list_acceptances(&self, _: Request<v1::ListAcceptancesRequest>) -> Answer<v1::AcceptancesReply> {
+        Err(not_in_the_script())
+    }
+    async fn remove_acceptance(&self, _: Request<v1::RemoveAcceptanceRequest>) -> Answer<v1::AcceptancesReply> {
+        Err(not_in_the_script())
+    }
+    async fn add_ignore_rule(&self, _: Request<v1::IgnoreRule>) -> Answer<v1::IgnoreRule> {
+        Err(not_in_the_script())
+    }
+    async fn list_ignore_rules(&self, _: Request<v1::ListIgnoreRulesRequest>) -> Answer<v1::IgnoreRulesReply> {
+        Err(not_in_the_script())
+    }
+    async fn remove_ignore_rule(&self, _: Request<v1::IgnoreRule>) -> Answer<v1::IgnoreRule> {
+        Err(not_in_the_script())
+    }
+    async fn read_ledger(&self, _: Request<v1::ReadLedgerRequest>) -> Answer<v1::ReadLedgerReply> {
+        Err(not_in_the_script())
+    }
+    async fn start_repair(&self, _: Request<v1::RepairRequest>) -> Answer<v1::Repair> {
+        Err(not_in_the_script())
+    }
+    async fn wait_for_repair(&self, _: Request<v1::WaitForRepairRequest>) -> Answer<v1::Repair> {
+        Err(not_in_the_script())
+    }
+    async fn show_files(&self, _: Request<v1::ShowFilesRequest>) -> Answer<v1::ShowFilesReply> {
+        Err(not_in_the_script())
+    }
     async fn version(&self, _: Request<v1::VersionRequest>) -> Answer<v1::VersionReply> {
         Err(not_in_the_script())
     }

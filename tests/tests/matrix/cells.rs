@@ -284,6 +284,7 @@ impl<'a> Cell<'a> {
         };
         let seen = self.look();
         let evidence = ServiceEvidence {
+            repair: None,
             service: self.place.service.clone(),
             generation: Generation(2),
             progress: Progress::Held,

@@ -7,6 +7,7 @@ use fleet_proto::v1;
 
 use super::*;
 use crate::config::{self, ConfigFile};
+use crate::output::seen::counted;
 use crate::output::text::rfc3339;
 use crate::statement::Checked;
 
@@ -239,7 +240,11 @@ impl DriftReport {
             compliant: m.compliant,
             drifted: m.drifted,
             unreachable: m.unreachable,
-            findings: m.findings.len(),
+            findings: counted(&m).count(),
+            accepted: m.accepted,
+            accepted_findings: m.findings.len() - counted(&m).count(),
+            ignored: m.ignored,
+            ignored_by: m.ignored_by,
         };
         Self {
             made_at: rfc3339(m.made_at_ms),
@@ -250,6 +255,7 @@ impl DriftReport {
             mixed,
             summary,
             items: Items::of(m.findings).items,
+            diffs: Vec::new(),
             self_test: m.self_test.map(Into::into),
             decoys: Items::of(m.decoys).items,
         }
@@ -284,6 +290,90 @@ impl From<v1::Finding> for Finding {
             first_seen: rfc3339(m.since_ms),
             by: some(m.by),
             changed_at: m.changed_at_ms.map(rfc3339),
+            origin: some(m.origin),
+            content: some(m.content),
+            accepted: m.accepted.map(Acceptance::from),
+        }
+    }
+}
+
+impl From<v1::Acceptance> for Acceptance {
+    fn from(m: v1::Acceptance) -> Self {
+        Self {
+            node: m.node,
+            service: some(m.service),
+            kind: m.kind,
+            what: m.what,
+            release: m.release,
+            expected: some(m.expected),
+            found: some(m.found),
+            by: m.by,
+            reason: m.reason,
+            at: rfc3339(m.at_ms),
+            until: rfc3339(m.until_ms),
+            covers: m.covers,
+        }
+    }
+}
+
+impl From<v1::IgnoreRule> for IgnoreRule {
+    fn from(m: v1::IgnoreRule) -> Self {
+        let (at, ignored) = (rfc3339(m.at_ms), m.ignored);
+        Self { service: m.service, glob: m.glob, reason: m.reason, by: m.by, at, ignored }
+    }
+}
+
+impl From<v1::LedgerLine> for LedgerLine {
+    fn from(m: v1::LedgerLine) -> Self {
+        Self {
+            index: m.index,
+            at: rfc3339(m.at_ms),
+            entry: m.entry,
+            node: m.node,
+            service: some(m.service),
+            kind: some(m.kind),
+            what: some(m.what),
+            expected: some(m.expected),
+            found: some(m.found),
+            by: some(m.by),
+            why: some(m.why),
+        }
+    }
+}
+
+impl From<v1::ReadLedgerReply> for DriftHistory {
+    fn from(m: v1::ReadLedgerReply) -> Self {
+        Self {
+            made_at: rfc3339(m.made_at_ms),
+            kept_since: m.kept_since_ms.map(rfc3339),
+            items: Items::of(m.lines).items,
+        }
+    }
+}
+
+impl From<v1::RepairedFile> for RepairedFile {
+    fn from(m: v1::RepairedFile) -> Self {
+        Self { path: m.path, kind: m.kind }
+    }
+}
+
+impl From<v1::Repair> for Repair {
+    fn from(m: v1::Repair) -> Self {
+        Self {
+            id: some(m.id),
+            node: m.node,
+            service: m.service,
+            release: m.release,
+            version: some(m.version),
+            by: m.by,
+            started_at: rfc3339(m.started_at_ms),
+            ended_at: m.ended_at_ms.map(rfc3339),
+            state: m.state,
+            detail: some(m.detail),
+            files: Items::of(m.files).items,
+            restarted: m.restarted,
+            left: Items::of(m.left).items,
+            proven: None,
         }
     }
 }
