@@ -158,11 +158,11 @@ pub enum Change {
     /// A line of the ledger, and what it leaves open.
     Ledger {
         /// The line.
-        entry: LedgerEntry,
+        entry: Box<LedgerEntry>,
         /// Its number.
         index: u64,
         /// The finding as it is open now, since it was opened; nothing when it is closed.
-        open: Option<OpenFinding>,
+        open: Option<Box<OpenFinding>>,
     },
     /// A line of the ledger that is kept no longer.
     ForgetLine(u64),

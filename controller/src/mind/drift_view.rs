@@ -50,7 +50,7 @@ impl State {
         let mut report = v1::DriftReport {
             made_at_ms: now.0,
             findings: findings.iter().map(|open| self.finding_view(open, now)).collect(),
-            ignored: u32::try_from(ignored.iter().map(|(_, number)| number).sum::<usize>()).unwrap_or(u32::MAX),
+            ignored: u32::try_from(ignored.values().sum::<usize>()).unwrap_or(u32::MAX),
             ignored_by: u32::try_from(ignored.len()).unwrap_or(u32::MAX),
             self_test: self.selftest_view(),
             decoys: decoys.iter().map(|open| self.finding_view(open, now)).collect(),

@@ -232,7 +232,7 @@ impl State {
     /// No decision rests on it: a wrong clock is only told.
     fn compare_clocks(&mut self, node: &NodeName, said: Timestamp, asked_at: Timestamp, now: Timestamp) {
         let findings = match clock(node, said, asked_at, now) {
-            Clock::Wrong(finding) => vec![finding],
+            Clock::Wrong(finding) => vec![*finding],
             Clock::Well => Vec::new(),
             Clock::Unclear => return,
         };

@@ -316,7 +316,7 @@ impl State {
             let open = entry.key().and_then(|key| self.ledger.get(key)).cloned();
             let index = self.ledger_lines.back().map_or(0, |(last, _)| last + 1);
             self.ledger_lines.push_back((index, entry.clone()));
-            self.save(Change::Ledger { entry, index, open });
+            self.save(Change::Ledger { entry: Box::new(entry), index, open: open.map(Box::new) });
         }
         while self.ledger_lines.len() > MOST_LINES {
             if let Some((index, _)) = self.ledger_lines.pop_front() {

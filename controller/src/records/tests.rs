@@ -41,9 +41,9 @@ async fn what_is_saved_is_loaded() {
         Change::Generation(Generation(4)),
         Change::SelfTest(Box::new(tested.clone())),
         Change::Ledger {
-            entry: LedgerEntry::Opened { at: Timestamp(5), finding: finding.clone() },
+            entry: Box::new(LedgerEntry::Opened { at: Timestamp(5), finding: finding.clone() }),
             index: 0,
-            open: Some(OpenFinding::opened(finding.clone(), Timestamp(5))),
+            open: Some(Box::new(OpenFinding::opened(finding.clone(), Timestamp(5)))),
         },
     ];
     save(&store, &changes).await.unwrap();
@@ -55,7 +55,7 @@ async fn what_is_saved_is_loaded() {
     assert_eq!(loaded.findings, [OpenFinding::opened(finding.clone(), Timestamp(5))]);
     assert_eq!(loaded.ledger.len(), 1);
     let closed = LedgerEntry::Closed { at: Timestamp(6), key: finding.key, why: fleet::ledger::Closing::Gone };
-    save(&store, &[Change::Ledger { entry: closed, index: 1, open: None }]).await.unwrap();
+    save(&store, &[Change::Ledger { entry: Box::new(closed), index: 1, open: None }]).await.unwrap();
     assert_eq!(load(&store).await.unwrap().findings, []);
 }
 
@@ -138,8 +138,8 @@ async fn a_finding_that_changes_stays_open_since_it_was_opened() {
     let mut index = 0;
     for (at, expected) in [(5, "a"), (9, "b")] {
         for entry in ledger.observe(Subject::Presence(&node), vec![finding(expected)], Timestamp(at)) {
-            let open = ledger.get(&key).cloned();
-            save(&store, &[Change::Ledger { entry, index, open }]).await.unwrap();
+            let open = ledger.get(&key).cloned().map(Box::new);
+            save(&store, &[Change::Ledger { entry: Box::new(entry), index, open }]).await.unwrap();
             index += 1;
         }
     }
@@ -156,7 +156,9 @@ async fn the_lines_of_the_ledger_come_back_in_their_order_without_those_that_are
         LedgerEntry::Closed { at: Timestamp(at), key, why: fleet::ledger::Closing::Gone }
     };
     for index in 0..20 {
-        save(&store, &[Change::Ledger { entry: line(index), index: index as u64, open: None }]).await.unwrap();
+        save(&store, &[Change::Ledger { entry: Box::new(line(index)), index: index as u64, open: None }])
+            .await
+            .unwrap();
     }
     save(&store, &[Change::ForgetLine(0), Change::ForgetLine(1)]).await.unwrap();
     let expected: Vec<_> = (2..20).map(|index| (index as u64, line(index))).collect();

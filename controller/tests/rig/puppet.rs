@@ -351,7 +351,6 @@ impl Life {
             disk_free: self.disk_free,
             migrations: self.reports.clone(),
             clock_ms: self.clock_ahead_ms.map(|ahead| fleet_controller::clock::now().0 + ahead),
-            ..Default::default()
         })
     }
 

@@ -14,7 +14,7 @@ const WELL: Millis = Millis::from_secs(2);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Clock {
     /// It is certainly too far off.
-    Wrong(Finding),
+    Wrong(Box<Finding>),
     /// It is certainly well.
     Well,
     /// The answer took too long to tell, or it lies between the two limits: what was said of it stays.
@@ -31,7 +31,7 @@ pub fn clock(node: &NodeName, said: Timestamp, asked_at: Timestamp, now: Timesta
         let way = if ahead > behind { "ahead of" } else { "behind" };
         let key = FindingKey { node: node.clone(), service: None, kind: Kind::Clock, what: "clock".into() };
         let expected = format!("within {FURTHEST} of the controller's clock");
-        return Clock::Wrong(Finding::new(key, expected, format!("at least {off} {way} it")));
+        return Clock::Wrong(Box::new(Finding::new(key, expected, format!("at least {off} {way} it"))));
     }
     let furthest = latest.since(said).max(said.since(earliest));
     if furthest <= WELL { Clock::Well } else { Clock::Unclear }

@@ -11,7 +11,7 @@ use super::seen::Seen;
 enum Line {
     Finding {
         #[serde(flatten)]
-        finding: Finding,
+        finding: Box<Finding>,
     },
     Summary {
         made_at: String,
@@ -30,7 +30,7 @@ pub fn render(seen: &Seen) -> String {
     let report = DriftReport::new(seen.report.clone(), seen.unknown.clone(), seen.mixed.clone());
     let mut text = line(&Event::Version { format: STREAM_FORMAT, fleetctl: env!("CARGO_PKG_VERSION") });
     for finding in report.items {
-        text += &line(&Line::Finding { finding });
+        text += &line(&Line::Finding { finding: Box::new(finding) });
     }
     text + &line(&Line::Summary {
         made_at: report.made_at,
