@@ -121,8 +121,9 @@ pub enum LockError {
     File(#[from] FileError),
 }
 
-/// How often a taken lock is tried again: `fleet-agent status` holds it for a moment while it looks.
-const LOCK_TRIES: u32 = 5;
+/// How often a taken lock is tried again: `fleet-agent status` holds it for a moment while it looks, and an agent that was
+/// killed until the last of its threads is gone, which may be in the middle of reading a file at idle priority.
+const LOCK_TRIES: u32 = 60;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 impl Lock {

@@ -84,7 +84,9 @@ enum Below {
         indent: usize,
     },
     /// The next line, since this one ends with a backslash.
-    Continued,
+    Continued {
+        indent: usize,
+    },
     /// The values of a section with a secret's name.
     Section,
 }
@@ -128,9 +130,9 @@ fn mask_line(line: &str, below: &mut Below) -> String {
             }
             return whole();
         }
-        Below::Continued => {
+        Below::Continued { indent } => {
             if !line.trim_end().ends_with('\\') {
-                *below = Below::Nothing;
+                *below = Below::Value { indent, next: Next::IfIndented };
             }
             return whole();
         }
@@ -165,9 +167,13 @@ fn mask_line(line: &str, below: &mut Below) -> String {
         let head = mask_tokens(&line[..label]);
         return if line[label..].trim().is_empty() { head + &line[label..] } else { head + MASK };
     }
-    if line.trim_start().starts_with('[') && line.trim_end().ends_with(']') && names_secret(line.trim()) {
+    if let Some(title) = line.trim().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'))
+        && let Some((_, value)) = secret_in(line)
+    {
         *below = Below::Section;
-        return line.to_owned();
+        // More than a name in the brackets may be a list, or the value itself.
+        let is_title = title.trim_matches(['[', ']']).chars().all(is_name);
+        return if is_title { line.to_owned() } else { format!("{}{MASK}]", mask_tokens(&line[..value])) };
     }
     // Before names are looked for: a password may look like one.
     let line = mask_urls(line);
@@ -197,7 +203,7 @@ fn goes_on(behind: &str, rest: &str, indent: usize) -> Below {
         }
     }
     if rest.ends_with('\\') {
-        return Below::Continued;
+        return Below::Continued { indent };
     }
     let opens = |open: char, close: char| rest.starts_with(open) && !rest.contains(close);
     if opens('[', ']') || opens('{', '}') || opens('(', ')') {
@@ -328,7 +334,7 @@ mod tests {
     const CANARY: &str = "c4n4ry-S3cr3t";
 
     /// Every way in which files say a secret; `§` is its place.
-    const FORMS: [&str; 47] = [
+    const FORMS: [&str; 50] = [
         "password=§",
         "  password: §",
         "PASSWORD = \"§\"",
@@ -362,6 +368,9 @@ mod tests {
         "\"tokens\": [\n\"§\",\n\"§\"\n]",
         "TOKEN=a\\\n§\\\n§",
         "[secrets]\ndb = §\nother: §\n[next]\nx = 1",
+        "[ password §]",
+        "[[db.secrets]]\ndb = §",
+        "[secret \"§\"]\nx = §",
         "postgres://user:§@host/db",
         "url: https://§@host/",
         "a redis://:§@h:1 b",
