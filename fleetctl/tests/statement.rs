@@ -13,10 +13,7 @@ fn the_golden_statement_is_still_believed() {
     let checked = check(GOLDEN, CA).unwrap();
     let stated = checked.predicate();
     assert_eq!((stated.sequence, stated.verdict), (2, Verdict::Proven));
-    assert_eq!(
-        checked.digest.to_string(),
-        "sha256:af0661ba324c0d77f4fc2b357cf7d9eff438053a0bfa97ca19ae5f07a681d71c"
-    );
+    assert_eq!(checked.digest.to_string(), "sha256:af0661ba324c0d77f4fc2b357cf7d9eff438053a0bfa97ca19ae5f07a681d71c");
     assert_eq!(stated.made_at.to_string(), "2026-11-27T17:24:49.907Z");
     assert!(matches!(&stated.occasion, Occasion::Verification { actor, .. } if actor == "admin"));
     let proven = |state: &NodeState| matches!(state, NodeState::Proven { .. });
