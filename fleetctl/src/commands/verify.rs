@@ -27,9 +27,8 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Every node looks at what it really runs and at every file, and answers with this round's nonce. Silence is a finding.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  fleetctl verify
-  fleetctl verify shop --timeout 60s --save shop.dsse.json
   fleetctl verify shop --rehash
+  fleetctl verify shop --timeout 60s --save shop.dsse.json
   fleetctl verify --report junit=verify.xml
   fleetctl verify --statement shop.dsse.json --ca ca.pem    # offline, years later
 
