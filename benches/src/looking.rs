@@ -142,7 +142,8 @@ pub fn answer(mut words: impl Iterator<Item = String>) -> anyhow::Result<()> {
         .collect::<anyhow::Result<_>>()?;
     let above = services.first().and_then(|service| service.root.parent()).context("no service")?;
     let observe = |scope| LinuxObserver::new(scope, above.to_owned()).context("no observer");
-    let (own, machine) = (observe(Scope::Root)?, observe(Scope::Machine)?);
+    // Each its own: an observer that is shown a service without files forgets what it knew of them.
+    let (own, processes, machine) = (observe(Scope::Root)?, observe(Scope::Root)?, observe(Scope::Machine)?);
     let mut out = std::io::stdout().lock();
     if words.next().is_some() {
         writeln!(out, "{}", serde_json::to_string(&one(&own, &services[0], &manifests[0], At::All)?)?)?;
@@ -155,7 +156,8 @@ pub fn answer(mut words: impl Iterator<Item = String>) -> anyhow::Result<()> {
         let service = services.get(number).context("no such service")?;
         let at = At::ALL.into_iter().find(|at| at.word() == word).context("not a wish")?;
         let observer = match at {
-            At::All | At::Processes => &own,
+            At::All => &own,
+            At::Processes => &processes,
             At::Machine => &machine,
         };
         writeln!(out, "{}", serde_json::to_string(&one(observer, service, &manifests[number], at)?)?)?;
