@@ -57,7 +57,7 @@ impl Forms {
         }
         for line in forms.markdown.stdout.lines().filter(|line| line.starts_with('|')) {
             let bars = line.replace("\\\\", "").replace("\\|", "").matches('|').count();
-            assert_eq!(bars, 9, "eight columns: {line}");
+            assert_eq!(bars, 10, "nine columns: {line}");
         }
         forms
     }
@@ -127,7 +127,7 @@ fn every_form_is_what_its_reader_accepts() {
     assert!(forms.nagios.stdout.starts_with("FLEET DRIFT OK - 0 of 3 nodes drifted, 0 unreachable, 3 compliant | "));
     assert_eq!(forms.nagios.code, 0);
     if let Some(perfs) = readers::monitoring_plugin(&forms.nagios) {
-        assert_eq!(perfs.len(), 4, "{perfs:?}");
+        assert_eq!(perfs.len(), 6, "{perfs:?}");
         assert_eq!(value(&perfs, "drifted_nodes"), ["0", "", "0", "", "0", "3"]);
         assert_eq!(value(&perfs, "compliant"), ["100", "%", "", "", "0", "100"]);
         assert!(perfs.iter().all(|perf| perf.state == "0"), "{perfs:?}");
@@ -279,6 +279,11 @@ fn shell(fleet: &Fleet, line: &str, switch: &Switch) -> Output {
     Output::of(command.env("PATH", path.unwrap()).env("PING_URL", &switch.url))
 }
 
+/// Whether a line of the document is not a look at drift, but done about it.
+fn is_deed(line: &str) -> bool {
+    [" --diff", " accept ", " ignore ", " fix ", " history "].iter().any(|word| line.contains(word))
+}
+
 fn is_there(program: &str) -> bool {
     Output::of(Command::new("sh").args(["-c", "command -v \"$0\"", program])).code == 0
 }
@@ -292,8 +297,11 @@ fn the_document_about_monitoring_is_true_and_the_switch_is_told() {
     }
     let lines = commands(&Workspace::built().root.join("docs/monitoring.md"));
     assert!(lines.len() >= 15, "{lines:#?}");
+    // What people do about a finding is played where there is one to do it about.
+    let (deeds, looks): (Vec<_>, Vec<_>) =
+        lines.into_iter().partition(|line| line.starts_with("fleetctl drift ") && is_deed(line));
     let play = |found: i32| {
-        for line in &lines {
+        for line in &looks {
             let program = line.split(' ').next().unwrap();
             if program != "fleetctl" && !is_there(program) {
                 fleet_tests::disk::skip(line, "it is not installed");
@@ -302,7 +310,7 @@ fn the_document_about_monitoring_is_true_and_the_switch_is_told() {
             let output = shell(&fleet, line, &switch);
             // The plugin's warning is 1; a look at other kinds sees nothing.
             let code = match program {
-                "fleetctl" if line.contains("--kind") => 0,
+                "fleetctl" if line.contains("--kind") || line.contains("selftest") => 0,
                 "fleetctl" if line.contains("nagios") => found.min(1),
                 "fleetctl" => found,
                 _ => 0,
@@ -317,6 +325,18 @@ fn the_document_about_monitoring_is_true_and_the_switch_is_told() {
     assert_eq!((told[0].method.as_str(), told[0].path.as_str()), ("GET", "/ping/1234/start"));
     assert_eq!((told[1].method.as_str(), told[1].path.as_str()), ("POST", "/ping/1234/0"));
     assert!(told[1].body.contains("0 of 2 nodes drifted"), "{told:?}");
+
+    let program = fleet.current("n1", "hello").join("bin/hello");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o777)).unwrap();
+    promised("the changed mode is found", || fleet.finding("n1", "mode"));
+    assert_eq!(deeds.len(), 5, "{deeds:#?}");
+    for line in &deeds {
+        let differs = i32::from(line.contains("--diff") || line.contains("--dry-run")) * 2;
+        shell(&fleet, line, &switch).expect(differs);
+    }
+    fleet.ctl(["drift", "--fresh", "n1"]).expect(0).says("hotfix OPS-4711");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    promised("it is as it was", || fleet.finding("n1", "mode").is_none().then_some(()));
 
     fs::write(fleet.current("n2", "hello").join("planted"), "x").unwrap();
     promised("the planted file is found", || fleet.finding("n2", "extra"));
