@@ -4,6 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::edition::Edition;
 use crate::inventory::Inventory;
 use crate::model::{ALL, Vars};
 
@@ -17,7 +18,7 @@ pub enum Export {
 }
 
 /// Names Ansible keeps for itself and leaves out of every output, even when a user sets them.
-const INTERNAL: [&str; 34] = [
+const INTERNAL: [&str; 33] = [
     "ansible_async_path",
     "ansible_collection_name",
     "ansible_config_file",
@@ -44,7 +45,6 @@ const INTERNAL: [&str; 34] = [
     "inventory_hostname_short",
     "groups",
     "group_names",
-    "omit",
     "hostvars",
     "playbook_dir",
     "play_hosts",
@@ -54,15 +54,19 @@ const INTERNAL: [&str; 34] = [
     "role_uuid",
 ];
 
-/// Takes Ansible's own names out.
-pub(crate) fn without_internal(mut vars: Vars) -> Vars {
-    for name in INTERNAL {
-        vars.remove(name);
-    }
-    vars
-}
-
 impl Inventory {
+    /// Takes Ansible's own names out.
+    pub(crate) fn without_internal(&self, mut vars: Vars) -> Vars {
+        for name in INTERNAL {
+            vars.remove(name);
+        }
+        match self.model.edition {
+            Edition::Core2_18 => drop(vars.remove("omit")),
+            Edition::Core2_19 => {}
+        }
+        vars
+    }
+
     /// The inventory as `ansible-inventory --list` prints it (ansible-core 2.17; 2.19 adds `_meta.profile`).
     #[must_use]
     pub fn to_list_json(&self, export: Export) -> Value {
@@ -82,7 +86,7 @@ impl Inventory {
                 if group.priority != 1 {
                     vars.insert("ansible_group_priority".to_owned(), json!(group.priority));
                 }
-                let vars = without_internal(vars);
+                let vars = self.without_internal(vars);
                 if !vars.is_empty() {
                     entry.insert("vars".to_owned(), vars.into_iter().collect());
                 }
@@ -95,8 +99,8 @@ impl Inventory {
         let mut hostvars = Map::new();
         for (at, host) in self.model.hosts.iter().enumerate() {
             let vars = match export {
-                Export::Yes => without_internal(self.own_vars(at)),
-                Export::No => self.vars_of(&host.name).unwrap_or_default(),
+                Export::Yes => self.without_internal(self.own_vars(at)),
+                Export::No => self.merged_vars(at),
             };
             if !vars.is_empty() {
                 hostvars.insert(host.name.clone(), vars.into_iter().collect());

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::Value;
 
+use crate::edition::Edition;
 use crate::error::Fault;
 use crate::text::lines::python_int;
 
@@ -54,6 +55,8 @@ pub(crate) struct Host {
 
 #[derive(Debug)]
 pub(crate) struct Model {
+    /// Which Ansible is answered for.
+    pub(crate) edition: Edition,
     pub(crate) groups: Vec<Group>,
     pub(crate) hosts: Vec<Host>,
     pub(crate) group_index: HashMap<String, usize>,
@@ -63,8 +66,9 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(edition: Edition) -> Self {
         let mut model = Self {
+            edition,
             groups: Vec::new(),
             hosts: Vec::new(),
             group_index: HashMap::new(),

@@ -92,7 +92,7 @@ impl Sections {
                     Fault::invalid(format!("`{line}` stands in a `:vars` section but has no `=`"), "write `name=value`")
                 })?;
                 let owner = model.groups[self.group].name.clone();
-                model.set_variable(&owner, strip(key), value_of(strip(value))?)
+                model.set_variable(&owner, strip(key), value_of(strip(value), model.edition)?)
             }
         }
     }
@@ -153,7 +153,7 @@ impl Sections {
                     "one host per line; quote values that hold blanks",
                 )
             })?;
-            vars.push((key, value_of(value)?));
+            vars.push((key, value_of(value, model.edition)?));
         }
         for name in &pattern.names {
             model.add_host(name, self.group, pattern.port)?;

@@ -19,11 +19,8 @@ pub(crate) fn read(document: &Node, model: &mut Model, warn: &mut dyn FnMut(usiz
         ));
     };
     if let Some((key, plugin)) = groups.iter().find(|(key, value)| key.text() == Some("plugin") && !value.is_empty()) {
-        return Err(Fault::recognised(
-            format!("a configuration of the inventory plugin `{}`, which is code,", plugin.key()),
-            "run `ansible-inventory -i FILE --list --yaml --export > hosts.yml` and import hosts.yml",
-        )
-        .at(key.line));
+        let what = format!("a configuration of the inventory plugin `{}`, which is code,", plugin.key());
+        return Err(Fault::plugin(what).at(key.line));
     }
     let mut reader = TreeReader { model, warn };
     for (name, body) in groups {
