@@ -80,7 +80,7 @@ impl Source {
 fn read_list(list: &str, model: &mut Model) -> Result<(), Fault> {
     for written in list.split(',').map(crate::text::lines::strip).filter(|name| !name.is_empty()) {
         // Lists know no ranges: brackets stay in the name.
-        let (name, port) = match host_range::address(written)? {
+        let (name, port) = match host_range::address(written, model.edition)? {
             Some((name, _)) if name.contains('[') => (written, None),
             Some(address) => address,
             None => (written, None),

@@ -135,7 +135,7 @@ impl Sections {
         let Some((written, assignments)) = words.split_first() else {
             return Err(Fault::invalid(format!("`{line}` names no host"), "begin the line with a host name"));
         };
-        let pattern = host_range::expand(written)?;
+        let pattern = host_range::expand(written, model.edition)?;
         if pattern.port.is_none() && strip(written).ends_with(':') {
             return Err(Fault::invalid(
                 format!("`{written}` ends in a colon"),

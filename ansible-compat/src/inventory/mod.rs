@@ -125,7 +125,7 @@ impl Inventory {
     /// # Errors
     /// As [`Inventory::select`].
     pub fn selection(&self, pattern: &str) -> Result<Selection<'_>, PatternError> {
-        pattern.parse::<HostPattern>()?.select(self)
+        HostPattern::of_edition(pattern, self.model.edition)?.select(self)
     }
 
     /// What Ansible would have warned of while reading, one line each, with its place where it has one.

@@ -120,7 +120,7 @@ impl TreeReader<'_> {
         let written = host.text().ok_or_else(|| {
             Fault::invalid(format!("the host name `{}` is {}", host.key(), host.type_name()), "put it in quotes")
         })?;
-        let pattern = host_range::expand(written)?;
+        let pattern = host_range::expand(written, self.model.edition)?;
         let vars = match &vars.kind {
             Kind::Map(vars) => vars.as_slice(),
             _ if vars.is_empty() => &[],
