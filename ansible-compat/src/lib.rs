@@ -37,6 +37,7 @@
 mod edition;
 mod error;
 mod export;
+mod graph;
 mod inventory;
 mod model;
 mod pattern;
@@ -50,6 +51,7 @@ mod vault;
 pub use edition::{Edition, UnknownEdition};
 pub use error::{Error, PatternError, PatternReason, Place, TermPlace};
 pub use export::Export;
+pub use graph::GraphVars;
 pub use inventory::Inventory;
 pub use pattern::HostPattern;
 pub use pattern::members::{Groups, GroupsError, Members};

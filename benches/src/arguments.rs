@@ -3,9 +3,11 @@
 /// What `--help` and a wrong argument print.
 pub const USAGE: &str = "usage: fleet-bench b1 [--runs N] [--nodes N] [-o table|json]
        fleet-bench engine [--runs N] [-o table|json]
+       fleet-bench inventory [--runs N] [-o table|json]
 
   b1            from a command to every node proven: fleetctl deploy against ansible-core
   engine        CPU time of an event of deployments of 100, 1,000 and 10,000 nodes: it must not grow
+  inventory     reading 5,500 hosts: fleetctl ansible inventory against ansible-inventory
   --runs N      pairs or repetitions that count, after one that does not (1 to 50) [default: 5]
   --nodes N     nodes on each side, moved a quarter at a time (1 to 64) [default: 8]
   -o FORMAT     table or json [default: table]";
@@ -45,6 +47,13 @@ pub enum Asked {
         /// How to print it.
         format: Format,
     },
+    /// Reading an inventory.
+    Inventory {
+        /// Pairs that count.
+        runs: u16,
+        /// How to print it.
+        format: Format,
+    },
     /// The engine's law.
     Engine {
         /// Repetitions that count.
@@ -58,6 +67,7 @@ pub enum Asked {
 enum Benchmark {
     B1,
     Engine,
+    Inventory,
 }
 
 /// Reads the arguments after the program's name.
@@ -69,6 +79,7 @@ pub fn read(words: impl IntoIterator<Item = String>) -> Result<Asked, String> {
     let benchmark = match words.next().as_deref() {
         Some("b1") => Benchmark::B1,
         Some("engine") => Benchmark::Engine,
+        Some("inventory") => Benchmark::Inventory,
         Some("-h" | "--help") => return Ok(Asked::Help),
         Some(other) => return Err(format!("there is no benchmark '{other}'")),
         None => return Err("which benchmark?".to_owned()),
@@ -98,6 +109,7 @@ pub fn read(words: impl IntoIterator<Item = String>) -> Result<Asked, String> {
     Ok(match benchmark {
         Benchmark::B1 => Asked::B1 { wish, format },
         Benchmark::Engine => Asked::Engine { runs: wish.runs, format },
+        Benchmark::Inventory => Asked::Inventory { runs: wish.runs, format },
     })
 }
 
@@ -122,6 +134,7 @@ mod tests {
         assert_eq!(read_line("b1 --runs 2 --nodes=24 -o json"), Ok(Asked::B1 { wish, format: Format::Json }));
         assert_eq!(read_line("engine"), Ok(Asked::Engine { runs: 5, format: Format::Table }));
         assert_eq!(read_line("engine --runs 9 -o json"), Ok(Asked::Engine { runs: 9, format: Format::Json }));
+        assert_eq!(read_line("inventory"), Ok(Asked::Inventory { runs: 5, format: Format::Table }));
         assert_eq!(read_line("--help"), Ok(Asked::Help));
         assert_eq!(read_line("b1 --runs 3 -h"), Ok(Asked::Help));
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use fleet_benches::arguments::{Asked, Format, USAGE, read};
 use fleet_benches::interrupt::Interrupted;
-use fleet_benches::{b1, engine, interrupt, report};
+use fleet_benches::{b1, engine, interrupt, inventory, report};
 
 /// Exit code for a wrong command line, as in `sysexits.h`.
 const EXIT_USAGE: u8 = 64;
@@ -29,6 +29,12 @@ fn main() -> ExitCode {
             Format::Table => report::table(&it),
             Format::Json => report::json(&it),
         }),
+        Asked::Inventory { runs, format } => {
+            interrupt::listen().and_then(|()| inventory::run(runs, &say)).map(|it| match format {
+                Format::Table => inventory::table(&it),
+                Format::Json => inventory::json(&it),
+            })
+        }
         Asked::Engine { runs, format } => {
             interrupt::listen().and_then(|()| engine::run(runs, &say)).map(|it| match format {
                 Format::Table => engine::report::table(&it),

@@ -128,6 +128,14 @@ impl Inventory {
         HostPattern::of_edition(pattern, self.model.edition)?.select(self)
     }
 
+    /// The hosts a pattern names, in the order of `all`: `--limit PATTERN`.
+    ///
+    /// # Errors
+    /// As [`Inventory::select`].
+    pub fn limit(&self, pattern: &str) -> Result<Selection<'_>, PatternError> {
+        HostPattern::of_edition(pattern, self.model.edition)?.limit(self)
+    }
+
     /// What Ansible would have warned of while reading, one line each, with its place where it has one.
     #[must_use]
     pub fn warnings(&self) -> &[String] {

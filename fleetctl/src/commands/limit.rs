@@ -14,9 +14,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::Path;
 
-use ansible_compat::{Groups, GroupsError, HostPattern, Inventory, Source};
+use ansible_compat::{Groups, GroupsError, HostPattern, Inventory, Playbook};
 use fleet_proto::v1;
 
+use super::ansible_sources::HowRead;
 use crate::client::{CALL_DEADLINE, Operator, answer};
 use crate::failure::Failure;
 use crate::output::text::{count, plain};
@@ -34,6 +35,8 @@ pub struct Limit {
     /// An inventory whose groups PATTERN may name: file, directory, or host1,host2,; may be repeated
     #[arg(short, long, value_name = "INVENTORY", requires = "limit")]
     inventory: Vec<String>,
+    #[command(flatten)]
+    how: HowRead,
 }
 
 /// Nodes that were selected.
@@ -79,9 +82,7 @@ impl Limit {
         if self.inventory.is_empty() {
             return Ok(None);
         }
-        let sources: Vec<Source> = self.inventory.iter().map(|a| Source::from_argument(a)).collect();
-        let loaded = Inventory::load(&sources);
-        loaded.map(Some).map_err(|e| Failure::data("cannot read the inventory").caused_by(&e))
+        self.how.load(&self.inventory, Playbook::None).map(Some)
     }
 
     fn as_written(&self, text: &str) -> String {
