@@ -104,6 +104,7 @@ fn read_path(path: &Path, depth: usize, reading: &Reading, model: &mut Model) ->
             Fault::too_large("the depth of directories", MAX_DIRECTORIES as u64, "look for a link that leads back up");
         return Err(fault.in_file(path));
     }
+    let mut read = 0;
     for name in directory(path)? {
         if is_ignored(&name) {
             continue;
@@ -116,6 +117,14 @@ fn read_path(path: &Path, depth: usize, reading: &Reading, model: &mut Model) ->
             continue;
         }
         read_path(&below, depth + 1, reading, model)?;
+        read += 1;
+    }
+    if read == 0 {
+        let fault = Fault::invalid(
+            "the directory holds no inventory",
+            "put one into it; hidden files and some endings are passed over",
+        );
+        return Err(fault.in_file(path));
     }
     Ok(())
 }

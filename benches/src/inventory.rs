@@ -122,7 +122,8 @@ fn timed(command: &mut Command, folder: &Path) -> anyhow::Result<f64> {
 /// For people.
 pub fn table(measured: &Measured) -> String {
     let Measured { ours, peer, peer_version, machine } = measured;
-    let mut text = format!("inventory: {COUNT} hosts with ranges, --list --export, whole processes; {} pairs\n\n", ours.len());
+    let mut text =
+        format!("inventory: {COUNT} hosts with ranges, --list --export, whole processes; {} pairs\n\n", ours.len());
     for (name, values) in [("fleetctl ansible inventory", ours), (peer_version.as_str(), peer)] {
         if let Some(s) = Spread::of(values.iter().copied()) {
             let _ = writeln!(text, "{name:<36}{:>8.3} s  ({:.3} to {:.3})", s.median, s.min, s.max);
@@ -130,9 +131,14 @@ pub fn table(measured: &Measured) -> String {
     }
     if let Some(s) = ratios(ours, peer) {
         let verdict = if s.median >= GOAL { "reached" } else { "MISSED" };
-        let _ = writeln!(text, "\nratio, pair by pair: {:.1}x ({:.1}x to {:.1}x); goal {GOAL:.0}x: {verdict}", s.median, s.min, s.max);
+        let _ = writeln!(
+            text,
+            "\nratio, pair by pair: {:.1}x ({:.1}x to {:.1}x); goal {GOAL:.0}x: {verdict}",
+            s.median, s.min, s.max
+        );
     }
-    let _ = writeln!(text, "{} processors, {}, load average {}", machine.processors, machine.model, machine.load_average);
+    let _ =
+        writeln!(text, "{} processors, {}, load average {}", machine.processors, machine.model, machine.load_average);
     text
 }
 

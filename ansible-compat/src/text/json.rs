@@ -18,9 +18,26 @@ const MAX_EXACT: f64 = 18_446_744_073_709_551_616.0;
 pub(crate) fn parse(text: &str) -> Option<Result<Node, Fault>> {
     // Serde's message names its position, which tells nothing here.
     match serde_json::from_str::<Node>(text) {
+        Ok(node) if text.contains("-0") => Some(Ok(without_minus_zero(node, text))),
         Ok(node) => Some(Ok(node)),
         Err(_) => None,
     }
+}
+
+/// To Python `-0` is the integer 0 and `-0.0` a float; to serde both are a float.
+fn without_minus_zero(node: Node, text: &str) -> Node {
+    if ["-0.", "-0e", "-0E"].iter().any(|float| text.contains(float)) {
+        return node;
+    }
+    let kind = match node.kind {
+        Kind::Number(number) if number.is_f64() && number.as_f64() == Some(0.0) => Kind::Number(0.into()),
+        Kind::List(items) => Kind::List(items.into_iter().map(|item| without_minus_zero(item, text)).collect()),
+        Kind::Map(pairs) => {
+            Kind::Map(pairs.into_iter().map(|(key, value)| (key, without_minus_zero(value, text))).collect())
+        }
+        other => other,
+    };
+    Node { line: node.line, kind }
 }
 
 impl<'de> Deserialize<'de> for Node {
@@ -109,6 +126,8 @@ mod tests {
         assert_eq!(node.value(), json!({"a": [true, null, "x"], "b": 2}));
         let Kind::Map(pairs) = node.kind else { panic!("a map") };
         assert_eq!(pairs[0].0.text(), Some("b"));
+        assert_eq!(parse("[-0, [-0]]").unwrap().unwrap().value(), json!([0, [0]]));
+        assert_eq!(parse("[-0.0]").unwrap().unwrap().value(), json!([-0.0]));
         assert!(parse("a: 1").is_none());
         assert!(parse(r#"{"x": 99999999999999999999}"#).is_none());
         let vault = r#"{"p": {"__ansible_vault": "$ANSIBLE_VAULT;1.1;AES256\n00", "more": 1}}"#;

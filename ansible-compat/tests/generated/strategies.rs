@@ -26,11 +26,35 @@ pub enum Mode {
     Program,
 }
 
+/// Every group of the pool, defined.
+const KNOWN: &str = "[web]\n[db]\n[prod]\n[site]\n[az_a]\n[g1]\n[g2]\n[w1]\n[Web]\n[x-y]\n";
+
 /// A vault value; nobody opens it here.
 const SEALED: &str = "$ANSIBLE_VAULT;1.1;AES256\n6162\n";
 
 fn group() -> impl Strategy<Value = &'static str> {
     select(vec!["web", "db", "prod", "site", "az_a", "g1", "g2", "web", "db", "all", "ungrouped", "w1", "Web", "x-y"])
+}
+
+/// Groups that may hang below others; a circle is a rare find in so few.
+fn below() -> impl Strategy<Value = &'static str> {
+    select(vec![
+        "web",
+        "db",
+        "g1",
+        "g2",
+        "az_a",
+        "web",
+        "db",
+        "g1",
+        "g2",
+        "az_a",
+        "w1",
+        "ungrouped",
+        "prod",
+        "site",
+        "all",
+    ])
 }
 
 fn host() -> impl Strategy<Value = &'static str> {
@@ -100,7 +124,7 @@ fn name() -> impl Strategy<Value = &'static str> {
 }
 
 fn priority() -> impl Strategy<Value = &'static str> {
-    select(vec!["5", "10", "0", "-1", "1", "'7'", "2.9", "True", "x", "[1]"])
+    select(vec!["5", "10", "0", "-1", "1", "'7'", "2.9", "True", "3", "20", "x"])
 }
 
 /// What stands behind `=` in an INI file.
@@ -208,7 +232,7 @@ fn ini_line() -> impl Strategy<Value = String> {
         12 => (name(), ini_value()).prop_map(|(name, value)| format!("{name}={value}")),
         1 => priority().prop_map(|value| format!("ansible_group_priority={value}")),
     ];
-    let host = prop_oneof![30 => host(), 1 => odd_host()];
+    let host = prop_oneof![150 => host(), 1 => odd_host()];
     (host, prop::collection::vec(assignment, 0..3), select(vec!["", "", "", "  # c", " ; c", "\t"]))
         .prop_map(|(host, vars, end)| [&[host.to_owned()][..], &vars].concat().join(" ") + end)
 }
@@ -219,7 +243,7 @@ fn ini_section() -> impl Strategy<Value = String> {
         8 => (name(), spaces, ini_value()).prop_map(|(name, is, value)| format!("{name}{is}{value}")),
         1 => priority().prop_map(|value| format!("ansible_group_priority = {value}")),
     ];
-    let children = prop_oneof![20 => group().prop_map(str::to_owned), 1 => group().prop_map(|g| format!("{g} # c"))];
+    let children = prop_oneof![20 => below().prop_map(str::to_owned), 1 => below().prop_map(|g| format!("{g} # c"))];
     let lines = |lines: Vec<String>| lines.into_iter().map(|line| line + "\n").collect::<String>();
     prop_oneof![
         6 => (group(), prop::collection::vec(ini_line(), 0..4)).prop_map(move |(group, all)| format!("[{group}]\n{}", lines(all))),
@@ -243,8 +267,14 @@ fn ini() -> impl Strategy<Value = String> {
     ]);
     let top = prop::collection::vec(ini_line(), 0..3)
         .prop_map(|lines| lines.into_iter().map(|line| line + "\n").collect::<String>());
-    (top, prop::collection::vec(ini_section(), 0..6), prop::option::weighted(0.05, odd))
-        .prop_map(|(top, sections, odd)| top + &sections.concat() + odd.unwrap_or_default())
+    (
+        top,
+        prop::collection::vec(ini_section(), 0..6),
+        prop::option::weighted(0.02, odd),
+        select(vec![KNOWN, KNOWN, KNOWN, KNOWN, ""]),
+    )
+        // Without `[web]` somewhere, `[web:vars]` and `web` as a child are refused.
+        .prop_map(|(top, sections, odd, known)| top + &sections.concat() + odd.unwrap_or_default() + known)
 }
 
 /// A value in the flow style of YAML, on one line.
@@ -355,7 +385,7 @@ fn yaml_vars(indent: usize) -> impl Strategy<Value = String> {
         "a: [",
     ]);
     let line = (name(), value).prop_map(|(name, value)| format!("{name}: {value}"));
-    prop::collection::vec(prop_oneof![40 => line, 1 => odd.prop_map(str::to_owned), 1 => priority().prop_map(|p| format!("ansible_group_priority: {p}"))], 0..4)
+    prop::collection::vec(prop_oneof![150 => line, 1 => odd.prop_map(str::to_owned), 1 => priority().prop_map(|p| format!("ansible_group_priority: {p}"))], 0..4)
         .prop_map(move |lines| lines.into_iter().map(|line| format!("{margin}{line}\n")).collect())
 }
 
@@ -363,7 +393,7 @@ fn yaml_vars(indent: usize) -> impl Strategy<Value = String> {
 fn yaml_group(levels: u32, indent: usize) -> BoxedStrategy<String> {
     let margin = " ".repeat(indent);
     let below = " ".repeat(indent + 2);
-    let host = prop_oneof![30 => host(), 1 => odd_host()];
+    let host = prop_oneof![150 => host(), 1 => odd_host()];
     let vars = prop_oneof![
         3 => Just(String::from("\n")),
         1 => Just(String::from(" {}\n")),
@@ -398,7 +428,7 @@ fn yaml_group(levels: u32, indent: usize) -> BoxedStrategy<String> {
         prop::option::of(hosts),
         prop::option::of(yaml_vars(indent + 2)),
         prop::option::of(children),
-        prop::option::weighted(0.04, odd),
+        prop::option::weighted(0.015, odd),
         any::<bool>(),
     )
         .prop_map(move |(hosts, vars, children, odd, vars_first)| {

@@ -11,6 +11,7 @@ import sys
 from ansible import context
 from ansible.cli import inventory as cli_inventory
 from ansible.parsing import vault
+from ansible.plugins.loader import init_plugin_loader
 from ansible.plugins.vars import host_group_vars
 from ansible.utils.context_objects import CLIArgs
 
@@ -21,6 +22,10 @@ os.dup2(2, 1)
 display = cli_inventory.display
 for name in ("warning", "deprecated", "display", "error"):
     setattr(display, name, lambda *_args, **_kwargs: None)
+
+
+# --playbook-dir needs it, and the program itself does it on its way.
+init_plugin_loader()
 
 
 def keep_arguments(options):

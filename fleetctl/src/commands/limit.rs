@@ -222,6 +222,7 @@ fn read_names(path: &Path) -> std::io::Result<String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use ansible_compat::Source;
 
     fn fleet() -> Vec<v1::Node> {
         let node = |name: &str, labels: &[(&str, &str)]| v1::Node {
