@@ -265,6 +265,7 @@ impl Model {
             if leaving.contains(&host) {
                 // Even where one of its groups is a child of `ungrouped`.
                 of.retain(|&group| group != UNGROUPED);
+                without_exclusive(&mut of, &above);
             }
             of.sort_by_key(|&group| {
                 let group = &self.groups[group];
@@ -298,6 +299,21 @@ impl Model {
             }
         }
         depths
+    }
+}
+
+/// A host that leaves `ungrouped` leaves what is above it too, unless another of its groups is below that: even a group
+/// that names the host itself, as Ansible's `remove_group` has it. All stays.
+fn without_exclusive(of: &mut Vec<usize>, above: &[Vec<usize>]) {
+    loop {
+        let held = of.clone();
+        let exclusive = |group: &usize| {
+            *group != ALL && above[UNGROUPED].contains(group) && !held.iter().any(|other| above[*other].contains(group))
+        };
+        of.retain(|group| !exclusive(group));
+        if of.len() == held.len() {
+            return;
+        }
     }
 }
 

@@ -161,7 +161,8 @@ impl Reading {
         let listed = printed(&output_of(&program, &["--list"], &[])?)?;
         let edition = self.edition;
         script::read(&listed, model, &mut |host| {
-            said_of_host(&output_of(&program, &["--host", host], &[])?, edition)
+            output_of(&program, &["--host", host], &[])
+                .and_then(|bytes| said_of_host(&bytes, edition))
                 .map_err(|fault| Fault { text: format!("with `--host {host}` {}", fault.text), ..fault })
         })
     }

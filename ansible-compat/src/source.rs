@@ -211,7 +211,9 @@ fn read_file(path: &Path, reading: &Reading, model: &mut Model) -> Result<(), Er
         Err(fault) => fault,
     };
     // A failed INI reading leaves hosts behind, but a failed source fails the whole inventory.
-    ini::read(&bytes, model).map_err(|ini_fault| if named_yaml { fault } else { ini_fault }.in_file(path))
+    // What Ansible would have read as YAML is named as such, whatever the file is called.
+    let yaml_is_to_blame = named_yaml || fault.kind == FaultKind::Unsupported;
+    ini::read(&bytes, model).map_err(|ini_fault| if yaml_is_to_blame { fault } else { ini_fault }.in_file(path))
 }
 
 /// Whether this is a program that Ansible would run.

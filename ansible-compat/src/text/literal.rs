@@ -184,16 +184,24 @@ impl<'a> Reader<'a> {
             '[' => self.nested(|reader| Some(Literal::List(reader.items(']')?.0))),
             '(' => self.nested(Self::parenthesis),
             '{' => self.nested(Self::braces),
-            '-' => self.signed(),
+            '-' => {
+                let number = self.signed()?;
+                self.maybe_complex(number)
+            }
             '+' => {
                 self.rest = &self.rest[1..];
-                self.number_in_parentheses().map(Literal::Token)
+                let number = self.number_in_parentheses()?;
+                self.maybe_complex(Literal::Token(number))
             }
             '.' if self.rest.starts_with("...") => {
                 self.rest = &self.rest[3..];
                 Some(Literal::Ellipsis)
             }
-            '0'..='9' | '.' => number(self.rest).map(|found| Literal::Token(self.advance(found))),
+            '0'..='9' | '.' => {
+                let found = number(self.rest)?;
+                let number = Literal::Token(self.advance(found));
+                self.maybe_complex(number)
+            }
             _ => self.word(),
         }
     }
@@ -262,6 +270,16 @@ impl<'a> Reader<'a> {
     fn signed(&mut self) -> Option<Literal> {
         self.rest = &self.rest[1..];
         self.number_in_parentheses().map(Literal::Negative)
+    }
+
+    /// `1+2j`, the only sum there is.
+    fn maybe_complex(&mut self, real: Literal) -> Option<Literal> {
+        if !(self.take('+') || self.take('-')) {
+            return Some(real);
+        }
+        let real = !matches!(real, Literal::Token(Token::Imaginary) | Literal::Negative(Token::Imaginary));
+        let imaginary = self.number_in_parentheses()?;
+        (real && imaginary == Token::Imaginary).then_some(Literal::Token(imaginary))
     }
 
     /// A sign stands before a number only; parentheses around the number leave no trace.
@@ -395,13 +413,27 @@ mod tests {
 
     #[test]
     fn what_json_cannot_hold_is_named() {
-        for text in
-            ["{1, 2}", "{'a'}", "{{1}, 2}", "set()", "3j", "...", "99999999999999999999", "1e999", "{[1]: 2}", "[b'x']"]
-        {
+        for text in [
+            "1+2j",
+            "[-1.5 - 2j]",
+            "{1, 2}",
+            "{'a'}",
+            "{{1}, 2}",
+            "set()",
+            "3j",
+            "...",
+            "99999999999999999999",
+            "1e999",
+            "{[1]: 2}",
+            "[b'x']",
+        ] {
             assert!(value_of(text, Edition::Core2_18).is_err(), "{text}");
         }
         let deep = "[".repeat(5000);
         assert_eq!(value_of(&deep, Edition::Core2_18).unwrap(), json!(deep));
+        for text in ["1+2", "1j+2j", "1+2j+3j", "1-1"] {
+            assert_eq!(value_of(text, Edition::Core2_18).unwrap(), json!(text));
+        }
         let newer = |text: &str| value_of(text, Edition::Core2_19).unwrap();
         assert_eq!(newer("b'x'"), json!({"__ansible_unsafe": "x"}));
         assert_eq!(newer("[b'x', ...]"), json!([{"__ansible_unsafe": "x"}, "..."]));

@@ -202,8 +202,14 @@ fn unknown_tag(name: &str) -> Fault {
 
 fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, line: usize) -> Result<Sized, Fault> {
     let mut bare = None;
-    let kind = match tag.map(tag_name) {
-        None if style == ScalarStyle::Plain => match text {
+    let tag = tag.map(tag_name);
+    // Behind `!` even quoted text is typed; only where nothing at all stands there it is text.
+    let is_typed = match &tag {
+        None => style == ScalarStyle::Plain,
+        Some(name) => name == "!" && !(style == ScalarStyle::Plain && text.is_empty()),
+    };
+    let kind = match tag {
+        _ if is_typed => match text {
             "<<" => {
                 bare = Some("<<");
                 Kind::Text(text.to_owned())
@@ -305,11 +311,11 @@ mod tests {
 
     #[test]
     fn quotes_and_tags() {
-        let text = "a: '5'\nb: !!int '5'\nc: !!str 5\nd: ! 5\ne: !unsafe '{{ x }}'\n=: 1\nv: !vault |\n  $A\n  00\n";
+        let text = "a: '5'\nb: !!int '5'\nc: !!str 5\nd: ! 5\nq: ! '7'\nn: !\ne: !unsafe '{{ x }}'\n=: 1\nv: !vault |\n  $A\n  00\n";
         let value = parse(text).unwrap().value();
         assert_eq!(
             value,
-            json!({"v": {"__ansible_vault": "$A\n00\n"}, "a": "5", "b": 5, "c": "5", "d": "5", "e": {"__ansible_unsafe": "{{ x }}"}, "=": 1})
+            json!({"v": {"__ansible_vault": "$A\n00\n"}, "a": "5", "b": 5, "c": "5", "d": 5, "q": 7, "n": "", "e": {"__ansible_unsafe": "{{ x }}"}, "=": 1})
         );
     }
 

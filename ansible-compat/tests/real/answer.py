@@ -67,7 +67,8 @@ def answer(question):
 for line in sys.stdin:
     question = json.loads(line)
     try:
-        told = answer(question)
+        # Infinity is no JSON; nobody but Python could read the answer.
+        told = json.dumps(answer(question), allow_nan=False)
     except (Exception, SystemExit) as cause:
-        told = {"refused": f"{type(cause).__name__}: {cause}"}
-    print(json.dumps(told), file=answers, flush=True)
+        told = json.dumps({"refused": f"{type(cause).__name__}: {cause}"})
+    print(told, file=answers, flush=True)

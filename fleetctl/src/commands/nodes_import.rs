@@ -78,7 +78,7 @@ impl Listed {
             for wish in wishes {
                 let value = vars.as_ref().and_then(|vars| vars.get(&wish.variable));
                 if let Some(text) =
-                    value.map(|value| label_text(value)).transpose().map_err(|why| cannot(host, wish, why))?
+                    value.map(label_text).transpose().map_err(|why| cannot(host, wish, why))?
                 {
                     labels.insert(wish.label.clone(), text);
                 }
