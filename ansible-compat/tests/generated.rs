@@ -21,14 +21,14 @@ use real::{GraphVars, Oracle, Told, Version};
 use strategies::{Case, Mode, case};
 
 /// Trees over all versions together.
-const CASES: usize = 3_000;
+const CASES: usize = 2_400;
 
 /// Of a hundred trees, how many may be refused by name although Ansible reads them: keys that are no text, and values
 /// that JSON does not have.
 const MOST_REFUSED_PERCENT: usize = 8;
 
 /// Of a hundred trees, how many both must read; refusing everything would agree too.
-const LEAST_READ_PERCENT: usize = 50;
+const LEAST_READ_PERCENT: usize = 40;
 
 fn number(variable: &str, otherwise: usize) -> usize {
     std::env::var(variable).ok().map_or(otherwise, |text| text.parse().unwrap())
@@ -98,6 +98,8 @@ fn compare(case: &Case, oracle: &mut Oracle) -> Result<Outcome, String> {
             Err(format!("ours:   {mine:?}\ntheirs: {theirs:?}"))
         }
         (Err(_), Err(_)) => Ok(Outcome::BothRefuse),
+        // With a limit Ansible never looks at the files of the hosts that are left out.
+        (Err(_), Ok(_)) if case.limit.is_some() => compare(&Case { limit: None, ..case.clone() }, oracle),
         (Err(Error::Unsupported { .. }), Ok(_)) => Ok(Outcome::OnlyAnsible),
         (Err(error), Ok(_)) => Err(format!("only Ansible reads it: {error}")),
         (Ok(_), Err(refused)) => Err(format!("only Ansible refuses it: {refused}")),

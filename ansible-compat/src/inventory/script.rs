@@ -3,6 +3,8 @@
 //! Names are taken as they are, without ranges. Running scripts is `reading`'s; `ansible-inventory --list --export`
 //! prints the same form, so plugins are read here too.
 
+use std::collections::{HashMap, HashSet};
+
 use crate::edition::Edition;
 use crate::error::Fault;
 use crate::model::Model;
@@ -20,7 +22,7 @@ pub(crate) fn read(document: &Node, model: &mut Model, ask: AskHost<'_>) -> Resu
         return Err(bad("the output", document, "a dictionary of groups"));
     };
     let mut reader = ScriptReader { model, hosts: Vec::new() };
-    let mut meta = None;
+    let mut meta = Told::Nothing;
     for (name, body) in entries {
         if name.text() == Some("_meta") {
             meta = reader.meta(body)?;
@@ -39,6 +41,15 @@ fn is_section(key: &Node) -> bool {
     matches!(key.text(), Some("hosts" | "vars" | "children"))
 }
 
+/// What `--list` told of the variables of hosts.
+enum Told<'n> {
+    /// Nothing: each host is asked for.
+    Nothing,
+    Hosts(&'n [(Node, Node)]),
+    /// Something that is no dictionary.
+    Wrong(&'n Node),
+}
+
 struct ScriptReader<'a> {
     model: &'a mut Model,
     /// Every host named, as often as it was.
@@ -47,16 +58,25 @@ struct ScriptReader<'a> {
 
 impl ScriptReader<'_> {
     /// The variables of hosts, if `--list` tells them.
-    fn meta<'n>(&self, body: &'n Node) -> Result<Option<&'n [(Node, Node)]>, Fault> {
-        let Kind::Map(sections) = &body.kind else { return Err(bad("`_meta`", body, "a dictionary")) };
+    fn meta<'n>(&self, body: &'n Node) -> Result<Told<'n>, Fault> {
+        let sections = match (&body.kind, self.model.edition) {
+            (Kind::Map(sections), _) => sections,
+            // The earlier ones only look whether it has `hostvars`.
+            (Kind::List(_), Edition::Core2_18) => return Ok(Told::Nothing),
+            _ => return Err(bad("`_meta`", body, "a dictionary")),
+        };
         let hostvars = sections.iter().find(|(key, _)| key.text() == Some("hostvars")).map(|(_, value)| value);
         match (hostvars.map(|node| &node.kind), self.model.edition) {
-            (Some(Kind::Map(hosts)), _) => Ok(Some(hosts.as_slice())),
-            (None | Some(Kind::Null), Edition::Core2_18) => Ok(None),
+            (Some(Kind::Map(hosts)), _) => Ok(Told::Hosts(hosts)),
+            (None | Some(Kind::Null), Edition::Core2_18) => Ok(Told::Nothing),
             (None, Edition::Core2_19) => {
                 Err(Fault::invalid("`_meta` has no `hostvars`", "add `hostvars`, or leave `_meta` out"))
             }
-            (Some(_), _) => Err(bad("`_meta.hostvars`", hostvars.unwrap_or(body), "a dictionary of hosts")),
+            // Without any host nobody looks into it.
+            (Some(_), Edition::Core2_18) => Ok(Told::Wrong(hostvars.unwrap_or(body))),
+            (Some(_), Edition::Core2_19) => {
+                Err(bad("`_meta.hostvars`", hostvars.unwrap_or(body), "a dictionary of hosts"))
+            }
         }
     }
 
@@ -122,10 +142,14 @@ impl ScriptReader<'_> {
         Ok(())
     }
 
-    fn host_variables(&mut self, meta: Option<&[(Node, Node)]>, ask: AskHost<'_>) -> Result<(), Fault> {
-        let told: Option<std::collections::HashMap<String, &Node>> =
-            meta.map(|hosts| hosts.iter().map(|(host, vars)| (host.key(), vars)).collect());
-        let mut asked = std::collections::HashSet::new();
+    fn host_variables(&mut self, meta: Told<'_>, ask: AskHost<'_>) -> Result<(), Fault> {
+        let told: Option<HashMap<String, &Node>> = match meta {
+            Told::Nothing => None,
+            Told::Hosts(hosts) => Some(hosts.iter().map(|(host, vars)| (host.key(), vars)).collect()),
+            Told::Wrong(_) if self.hosts.is_empty() => None,
+            Told::Wrong(found) => return Err(bad("`_meta.hostvars`", found, "a dictionary of hosts")),
+        };
+        let mut asked = HashSet::new();
         for host in std::mem::take(&mut self.hosts) {
             if !asked.insert(host.clone()) {
                 continue;
