@@ -13,7 +13,7 @@ use crate::environment;
 use crate::execute::{failed, until_newer};
 use crate::keeper::Keeper;
 use crate::plan::Step;
-use crate::probe::{Answerer, Question, Respondent};
+use crate::probe::{Answerer, BadAnswer, Question, Respondent};
 use crate::service_log::with_tail;
 
 /// A process that is alive for so long after its start has got past the errors of the first moment: a bad argument,
@@ -75,7 +75,7 @@ impl Keeper {
                     in_a_row += 1;
                     assumed |= answerer == Answerer::Assumed;
                 }
-                Err(reason) => {
+                Err(BadAnswer { reason, .. }) => {
                     in_a_row = 0;
                     self.tell_step(step, way, &format!("{reason}, try {tries}"));
                     if Instant::now() >= deadline {

@@ -50,6 +50,10 @@ pub struct Config {
     /// Whom services run as when the agent is root and the release names nobody.
     #[serde(default)]
     pub service_user: Option<String>,
+    /// Whether the controller may plant a decoy here: a process of older code that never executes an instruction, to see
+    /// whether the alarm fires. Off unless it is said: a production node has no processes that nobody asked for.
+    #[serde(default)]
+    pub selftest: bool,
     /// Time between two local looks at what runs.
     #[serde(default = "default_observe_every", deserialize_with = "span")]
     pub observe_every: Millis,
@@ -258,6 +262,7 @@ mod tests {
         assert_eq!(config.state_dir, Path::new(DEFAULT_STATE));
         assert_eq!((config.keep_releases, config.observe_every, config.scope), (5, Millis(2_000), Scope::Machine));
         assert_eq!(config.when_controller_unreachable, WhenUnreachable::Refuse);
+        assert!(!config.selftest);
         assert_eq!(config.place(&"web".parse().unwrap()).root, Path::new("/opt/web"));
     }
 
@@ -275,6 +280,7 @@ mod tests {
             when_controller_unreachable = "last-permitted"
             keep_releases = 3
             service_user = "nobody"
+            selftest = true
             observe_every = "500ms"
             [balancer]
             drain_timeout = "5s"
@@ -283,6 +289,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(config.scope, Scope::Root);
+        assert!(config.selftest);
         assert_eq!(config.when_controller_unreachable, WhenUnreachable::LastPermitted);
         assert_eq!(config.balancer.unwrap().drain_timeout, Millis(5_000));
     }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleet::evidence::{Confirmation, Health, Progress};
+use fleet::evidence::{Confirmation, Health, Progress, Stranger};
 use fleet::release::Descriptor;
 use fleet::{Digest, Generation, Order, ReleaseId};
 use tokio::sync::watch;
@@ -95,6 +95,8 @@ pub struct Status {
     pub confirmation: Confirmation,
     /// What the service last answered.
     pub health: Health,
+    /// Who else listens where it was asked, if somebody does.
+    pub stranger: Option<Stranger>,
     /// The main process on record.
     pub running: Option<Running>,
     /// The release that this agent made live, and what it is.
@@ -162,6 +164,7 @@ impl Keeper {
             progress,
             confirmation: Confirmation::Given,
             health: Health::Unknown,
+            stranger: None,
             running: None,
             live: None,
             activated: None,

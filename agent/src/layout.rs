@@ -50,6 +50,11 @@ impl Layout {
         self.directory("identity")
     }
 
+    /// How many sessions this identity has begun.
+    pub fn session(&self) -> PathBuf {
+        self.directory("session.json")
+    }
+
     /// One order per service.
     pub fn orders(&self) -> PathBuf {
         self.directory("orders")

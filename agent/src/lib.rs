@@ -35,6 +35,7 @@ pub mod probe;
 pub mod record;
 pub mod releases;
 pub mod service_log;
+pub mod session;
 pub mod status;
 pub mod supervise;
 pub mod switch;

@@ -24,8 +24,10 @@ use crate::fetch::{Chunks, Source, SourceError};
 use crate::node::Node;
 use crate::observe;
 
-/// The longest pause between two attempts: a controller that comes back has its fleet back within it.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The longest pause between two attempts: a controller that comes back has its fleet back within it. Well below the
+/// five seconds of silence that it bears, or every longer outage of a controller would end with alarms about nodes that
+/// were only waiting for their turn to dial.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The pause after a refusal that only a person can lift. Still tried: the person may have.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
@@ -112,8 +114,13 @@ impl Line {
             Err(error) => return dial_end(&error),
         };
         let (outbox, messages) = mpsc::channel(OUTBOX);
-        let hello =
-            Hello { agent_version: env!("CARGO_PKG_VERSION").to_owned(), boot_id: node.boot_id(), protocol: PROTOCOL };
+        let hello = Hello {
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            boot_id: node.boot_id(),
+            protocol: PROTOCOL,
+            session: node.next_session().await,
+            selftest: node.volunteers(),
+        };
         if outbox.send(from_agent(from_agent::Message::Hello(hello))).await.is_err() {
             return End::Failed("the outbox is closed".to_owned());
         }

@@ -13,6 +13,7 @@ use fleet::{Digest, Generation, Hold, Millis, NodeName, Nonce, Order, ServiceNam
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::clock;
 use crate::durable::FileError;
 use crate::failpoint::Interrupted;
 use crate::fetch;
@@ -22,6 +23,7 @@ use crate::observe;
 use crate::orders::{OrderError, Orders};
 use crate::permit::{Contact, Permit};
 use crate::platform::linux::machine;
+use crate::session;
 
 /// How long a stopping agent waits for a keeper in the middle of a step that must not be cut, such as stopping a
 /// service. Being killed there would do no harm either.
@@ -46,6 +48,8 @@ pub struct Node {
     /// Opened together with the keepers, where blocking is allowed.
     migrations: OnceLock<Arc<Migrations>>,
     changes: watch::Sender<u64>,
+    /// How long the machine was up in the newest statement: no two statements are of the same moment.
+    stated: Mutex<Millis>,
 }
 
 enum Kept {
@@ -79,6 +83,7 @@ impl Node {
             unsaved: Mutex::default(),
             migrations: OnceLock::new(),
             changes: watch::Sender::new(0),
+            stated: Mutex::default(),
         });
         node.clone()
             .blocking(move |node| {
@@ -142,7 +147,35 @@ impl Node {
         let migrations = self.migrations();
         let services = self.look().await;
         let disk_free = self.clone().blocking(|node| node.disk_free()).await.flatten();
-        Attestation { node, nonce, boot_id, services, disk_free, migrations }
+        // After the look: no process is older than its machine.
+        let (up, clock) = (self.moment(), clock::now());
+        Attestation { node, nonce, boot_id, services, disk_free, migrations, up: Some(up), clock: Some(clock) }
+    }
+
+    /// How long the machine has been up, and in no two statements the same.
+    fn moment(&self) -> Millis {
+        let mut stated = lock(&self.stated);
+        *stated = machine::up().max(Millis(stated.0.saturating_add(1)));
+        *stated
+    }
+
+    /// The number of a session that is about to begin; 0 if it cannot be kept, since then it must not be said. A full
+    /// disk does not silence a node.
+    pub async fn next_session(self: &Arc<Self>) -> u64 {
+        let next = self.clone().blocking(|node| session::next(&node.tools.layout.session())).await;
+        match next {
+            Some(Ok(number)) => number,
+            Some(Err(error)) => {
+                tracing::error!("{error}; this session has no number");
+                0
+            }
+            None => 0,
+        }
+    }
+
+    /// Whether a decoy may be planted here.
+    pub fn volunteers(&self) -> bool {
+        self.tools.config.selftest
     }
 
     /// Begins the migrations among these that this node never began.

@@ -34,7 +34,13 @@ pub fn evidence(
     };
     let confirmation = if status.generation == ordered { status.confirmation } else { Confirmation::Given };
     let compared = status.live.as_ref().map(|live| live.digest);
-    ServiceEvidence { compared, confirmation, ..gather(&place.service, ordered, progress, status.health.clone(), seen) }
+    let stranger = status.stranger.clone();
+    ServiceEvidence {
+        compared,
+        confirmation,
+        stranger,
+        ..gather(&place.service, ordered, progress, status.health.clone(), seen)
+    }
 }
 
 /// The evidence for a service that is fenced because the agent cannot read what it knew of it: what is seen, and why.
@@ -75,8 +81,12 @@ fn gather(
         files_omitted: seen.files_omitted,
         compared: None,
         processes: seen.processes,
+        hidden: seen.hidden,
+        outside: seen.outside,
+        outside_omitted: seen.outside_omitted,
         health,
         confirmation: Confirmation::Given,
+        stranger: None,
     }
 }
 
@@ -88,6 +98,9 @@ fn unseen(place: &ServicePlace, cause: &std::io::Error) -> Seen {
         kind: DeviationKind::Unreadable,
         expected: "a look at files and processes".to_owned(),
         found: cause.to_string(),
+        content: None,
+        by: None,
+        changed: None,
     };
     Seen { files: vec![deviation], ..Seen::default() }
 }

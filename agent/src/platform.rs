@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use fleet::evidence::{FileDeviation, Process};
+use fleet::evidence::{FileDeviation, Mapped, Process};
 use fleet::manifest::Manifest;
 use fleet::{DeploymentId, Millis, ReleaseId, ServiceName};
 use serde::{Deserialize, Serialize};
@@ -250,6 +250,12 @@ pub struct Seen {
     pub files_omitted: u64,
     /// Processes of the service and strays.
     pub processes: Vec<Process>,
+    /// Processes that may not be looked into.
+    pub hidden: u32,
+    /// Files outside the release that supervised processes execute or have mapped as code, each once.
+    pub outside: Vec<Mapped>,
+    /// More of them, beyond the limit.
+    pub outside_omitted: u32,
     /// Where `current` points, if it is a link to a release directory.
     pub current: Option<ReleaseId>,
 }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleet::evidence::Stranger;
 use fleet::release::Probe;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
@@ -36,6 +37,21 @@ pub enum Answerer {
     Proven,
     /// Whoever it was: the probe asks another machine, or the listening process may not be seen.
     Assumed,
+}
+
+/// What was not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadAnswer {
+    /// What the service did instead, for people.
+    pub reason: String,
+    /// Who listens there in its place or beside it, if somebody does.
+    pub stranger: Option<Stranger>,
+}
+
+impl From<String> for BadAnswer {
+    fn from(reason: String) -> Self {
+        Self { reason, stranger: None }
+    }
 }
 
 /// What came back.
@@ -99,13 +115,24 @@ impl Question {
     ///
     /// # Errors
     /// What the service did instead, for people.
-    pub async fn ask(&self, whom: &Respondent<'_>) -> Result<Answerer, String> {
+    pub async fn ask(&self, whom: &Respondent<'_>) -> Result<Answerer, BadAnswer> {
         let url = format!("GET http://{}{}", self.host, self.path);
-        let reply = match tokio::time::timeout(ANSWER_TIMEOUT, self.exchange()).await {
-            Ok(Ok(reply)) => reply,
-            Ok(Err(reason)) => return Err(format!("{url}: {reason}")),
-            Err(_) => return Err(format!("{url}: no answer within {} s", ANSWER_TIMEOUT.as_secs())),
+        let failure = match tokio::time::timeout(ANSWER_TIMEOUT, self.exchange()).await {
+            Ok(Ok(reply)) => return self.weigh(&url, reply, whom).await,
+            Ok(Err(reason)) => format!("{url}: {reason}"),
+            Err(_) => format!("{url}: no answer within {} s", ANSWER_TIMEOUT.as_secs()),
         };
+        // Whoever took the port need not speak HTTP.
+        match self.address.parse::<SocketAddr>().ok().filter(|address| address.ip().is_loopback()) {
+            Some(address) => match whom.listener(address).await {
+                Listener::Stranger(process) => Err(taken(address, failure, process)),
+                Listener::Ours | Listener::Nobody | Listener::Unknown(_) => Err(failure.into()),
+            },
+            None => Err(failure.into()),
+        }
+    }
+
+    async fn weigh(&self, url: &str, reply: Reply, whom: &Respondent<'_>) -> Result<Answerer, BadAnswer> {
         // Asked of a bad answer too: why a stranger is not well is nobody's question.
         let answerer = match reply.here {
             Some(address) => whom.answered(address).await?,
@@ -114,7 +141,7 @@ impl Question {
         if reply.status == self.status {
             Ok(answerer)
         } else {
-            Err(format!("{url} answered {} instead of {}", reply.status, self.status))
+            Err(format!("{url} answered {} instead of {}", reply.status, self.status).into())
         }
     }
 
@@ -157,20 +184,30 @@ impl Question {
 
 impl Respondent<'_> {
     /// Whether the answer that came from there was the service's own.
-    async fn answered(&self, address: SocketAddr) -> Result<Answerer, String> {
-        let (supervisor, place, running) = (self.supervisor.clone(), self.place.clone(), self.running.clone());
-        let looking = tokio::task::spawn_blocking(move || supervisor.listener(&place, &running, &address));
-        match looking.await.unwrap_or_else(|stopped| Listener::Unknown(stopped.to_string())) {
+    async fn answered(&self, address: SocketAddr) -> Result<Answerer, BadAnswer> {
+        match self.listener(address).await {
             Listener::Ours => Ok(Answerer::Proven),
             Listener::Unknown(_) => Ok(Answerer::Assumed),
             Listener::Stranger(who) => {
-                Err(format!("{address} is answered by another process ({who}), not by this service"))
+                let reason = format!("{address} is answered by another process ({who}), not by this service");
+                Err(taken(address, reason, who))
             }
             Listener::Nobody => Err(format!(
                 "{address} was answered, but no process listens there: the connection is redirected, or it was answered with the listener's last breath"
-            )),
+            )
+            .into()),
         }
     }
+
+    async fn listener(&self, address: SocketAddr) -> Listener {
+        let (supervisor, place, running) = (self.supervisor.clone(), self.place.clone(), self.running.clone());
+        let looking = tokio::task::spawn_blocking(move || supervisor.listener(&place, &running, &address));
+        looking.await.unwrap_or_else(|stopped| Listener::Unknown(stopped.to_string()))
+    }
+}
+
+fn taken(address: SocketAddr, reason: String, process: String) -> BadAnswer {
+    BadAnswer { reason, stranger: Some(Stranger { address: address.to_string(), process }) }
 }
 
 /// The address that was connected to, if it is one of this machine: only then do both ends have the same one, save
@@ -199,12 +236,12 @@ mod tests {
         BTreeMap::from([("PORT".to_owned(), port.to_string())])
     }
 
-    async fn ask(question: Question) -> Result<Answerer, String> {
+    async fn ask(question: Question) -> Result<Answerer, BadAnswer> {
         ask_where(question, None).await
     }
 
     /// Asks on a host where this one listens.
-    async fn ask_where(question: Question, listener: Option<Listener>) -> Result<Answerer, String> {
+    async fn ask_where(question: Question, listener: Option<Listener>) -> Result<Answerer, BadAnswer> {
         let place = ServicePlace { service: "hello".parse().unwrap(), root: "/services/hello".into() };
         let release = "r-000000000001".parse().unwrap();
         let running = Running { pid: 7, start_ticks: 7, boot_id: "boot".into(), release };
@@ -234,8 +271,8 @@ mod tests {
         assert_eq!(ask(question).await, Ok(Answerer::Proven));
         let port = answering("HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n").await;
         let question = Question::new(&probe("http://127.0.0.1:${PORT}/healthz?deep=1"), &environment(port)).unwrap();
-        let reason = ask(question).await.unwrap_err();
-        assert!(reason.contains("503 instead of 200"), "{reason}");
+        let bad = ask(question).await.unwrap_err();
+        assert!(bad.reason.contains("503 instead of 200") && bad.stranger.is_none(), "{bad:?}");
     }
 
     #[tokio::test]
@@ -247,8 +284,13 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        let reason = ask(Question::new(&probe("/"), &environment(port)).unwrap()).await.unwrap_err();
-        assert!(reason.contains("refused"), "{reason}");
+        let question = Question::new(&probe("/"), &environment(port)).unwrap();
+        let bad = ask(question.clone()).await.unwrap_err();
+        assert!(bad.reason.contains("refused") && bad.stranger.is_none(), "{bad:?}");
+        // Whoever listens there and says nothing that can be understood is named all the same.
+        let bad = ask_where(question, Some(Listener::Stranger("pid 9 nc".into()))).await.unwrap_err();
+        let stranger = Stranger { address: format!("127.0.0.1:{port}"), process: "pid 9 nc".into() };
+        assert!(bad.reason.contains("refused") && bad.stranger == Some(stranger), "{bad:?}");
     }
 
     #[tokio::test]
@@ -263,7 +305,9 @@ mod tests {
             ] {
                 let port = answering(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").leak()).await;
                 let question = Question::new(&probe("http://localhost:${PORT}/healthz?deep=1"), &environment(port));
-                let reason = ask_where(question.unwrap(), Some(listener)).await.unwrap_err();
+                let named = matches!(listener, Listener::Stranger(_));
+                let BadAnswer { reason, stranger } = ask_where(question.unwrap(), Some(listener)).await.unwrap_err();
+                assert_eq!(stranger.is_some(), named, "{reason}");
                 assert!(reason.contains(expected) && reason.starts_with(&format!("127.0.0.1:{port} ")), "{reason}");
             }
         }

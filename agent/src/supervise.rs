@@ -13,7 +13,7 @@ use crate::environment;
 use crate::keeper::{AgentState, Keeper, Wish};
 use crate::permit::Permission;
 use crate::platform::Running;
-use crate::probe::{Question, Respondent};
+use crate::probe::{BadAnswer, Question, Respondent};
 use crate::record::Outcome;
 use crate::service_log::{Cause, with_tail};
 
@@ -204,7 +204,7 @@ impl Keeper {
                 match &question {
                     Ok(Some((question, _))) => question.ask(&whom).await.map(drop),
                     Ok(None) => Ok(()),
-                    Err(reason) => Err(reason.clone()),
+                    Err(reason) => Err(BadAnswer::from(reason.clone())),
                 }
             };
             let answer = tokio::select! {
@@ -221,11 +221,11 @@ impl Keeper {
                     self.tell_health(Health::Healthy);
                     self.pay(wish, &running).await;
                 }
-                Err(reason) => {
+                Err(bad) => {
                     self.pulse.bad += 1;
                     let unknown = self.status.borrow().health == Health::Unknown;
                     if self.pulse.bad >= BAD_ANSWERS || unknown {
-                        self.tell_health(Health::Unhealthy { reason });
+                        self.tell_bad_answer(bad);
                     }
                 }
             }

@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
-use fleet::evidence::{Health, Progress};
+use fleet::evidence::{Health, Progress, Stranger};
 use fleet::{Digest, Generation};
 use sha2::Digest as _;
 
 use crate::clock;
 use crate::keeper::{Keeper, Live};
 use crate::platform::Running;
+use crate::probe::BadAnswer;
 use crate::service_log::{Cause, Start};
 
 impl Keeper {
@@ -27,9 +28,19 @@ impl Keeper {
     }
 
     pub(crate) fn tell_health(&self, health: Health) {
+        self.tell_answer(health, None);
+    }
+
+    /// Says that the service did not answer as it should, and who listens in its place if somebody does.
+    pub(crate) fn tell_bad_answer(&self, bad: BadAnswer) {
+        self.tell_answer(Health::Unhealthy { reason: bad.reason }, bad.stranger);
+    }
+
+    fn tell_answer(&self, health: Health, stranger: Option<Stranger>) {
         self.status.send_if_modified(|status| {
-            let new = status.health != health;
+            let new = status.health != health || status.stranger != stranger;
             status.health = health;
+            status.stranger = stranger;
             new
         });
     }

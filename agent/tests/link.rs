@@ -416,6 +416,25 @@ async fn there_is_one_agent_per_state_directory_and_none_without_identity() {
 }
 
 #[tokio::test]
+async fn no_two_sessions_have_one_number_and_no_two_statements_one_moment() {
+    let mut fleet = Fleet::joined().await;
+    let mut before = None;
+    for session in 1..=3 {
+        let (stop, running) = fleet.run();
+        let mut arrival = fleet.arrival().await;
+        assert_eq!(arrival.hello.session, session);
+        for n in 0..4 {
+            let attestation = arrival.challenge(n).await;
+            assert!(attestation.clock.is_some());
+            assert!(attestation.up > before, "{:?} after {before:?}", attestation.up);
+            before = attestation.up;
+        }
+        stop.send(true).unwrap();
+        within(running).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_revoked_agent_is_out_and_its_service_runs_on() {
     let mut fleet = Fleet::joined().await;
     let one = release("web", "one", None);

@@ -253,6 +253,27 @@ fn every_kind_of_deviation_is_seen() {
 }
 
 #[test]
+fn what_lies_there_instead_is_told_by_its_digest_and_age() {
+    let mut stage = Stage::new(Scope::Root);
+    let (id, manifest) = stage.release(1);
+    let root = stage.place.release(&id);
+    fs::write(root.join("etc/conf"), "longer than before, by far\n").unwrap();
+    fs::write(root.join("etc/more"), "more").unwrap();
+    fs::create_dir(root.join("etc/deep")).unwrap();
+    let look = |stage: &Stage| {
+        let files = stage.look(Some((&id, &manifest)), None).files;
+        files.into_iter().map(|file| (file.path, file.content, file.changed.unwrap())).collect::<Vec<_>>()
+    };
+    let first = look(&stage);
+    let told: Vec<_> = first.iter().map(|(path, content, _)| (path.as_str(), *content)).collect();
+    let of = |path: &str| Some(digest(&root.join(path)));
+    assert_eq!(told, [("etc/conf", of("etc/conf")), ("etc/deep", None), ("etc/more", of("etc/more"))]);
+    for ((path, _, before), (_, _, after)) in first.iter().zip(look(&stage)) {
+        assert!(*before <= after, "{path} was changed {before} and then {after} ago");
+    }
+}
+
+#[test]
 fn restored_size_and_time_do_not_hide_a_change() {
     check(
         |root| {

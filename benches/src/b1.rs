@@ -3,8 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::Read as _;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -18,16 +17,11 @@ use crate::machine::{Gate, Machine, wait_for_quiet};
 use crate::ours::{Ours, Pieces};
 use crate::peer::{self, Form, Peer};
 use crate::phases::{Phase, together};
-use crate::process::{self, Descendants};
-use crate::{ports, sshd};
+use crate::workplace::{Earnest, Workplace};
+use crate::{ports, process, sshd};
 
 /// What changes from run to run, in bytes: the size of the service in the description of B1.
 pub const PAYLOAD: u64 = 5_400_000;
-/// Building the programs that are measured, from nothing, on a slow machine.
-const BUILD_LIMIT: Duration = Duration::from_secs(3_600);
-/// The programs that are measured.
-const PACKAGES: [&str; 4] = ["fleetctl", "fleet-controller", "fleet-agent", "hello"];
-
 /// One run of one side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
@@ -99,50 +93,22 @@ pub struct Measured {
     pub versions: Vec<String>,
 }
 
-/// The directory of a measurement; removed when it is dropped, also where a release has made its directories read-only.
-struct Workplace(PathBuf);
-
-impl Drop for Workplace {
-    fn drop(&mut self) {
-        open_directories(&self.0);
-        // What cannot be removed lies in the temporary directory and hurts nobody.
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-fn open_directories(dir: &Path) {
-    let _ = fs::set_permissions(dir, fs::Permissions::from_mode(0o700));
-    let Ok(entries) = fs::read_dir(dir) else { return };
-    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
-        open_directories(&entry.path());
-    }
-}
-
 /// Measures. `say` is told what goes on.
 ///
 /// # Errors
 /// Our side cannot be built, started or deployed to, a run is void, a peer that was installed fails, or
 /// [`Interrupted`]. Whatever was started has ended then, and the directory is gone.
-pub fn run(wish: &Wish, say: &dyn Fn(&str)) -> anyhow::Result<Measured> {
-    if cfg!(debug_assertions) {
-        bail!("a debug build measures nothing: cargo run --release -p fleet-benches -- b1");
-    }
-    let programs = std::env::current_exe().context("where is this program?")?;
-    let programs = programs.parent().context("this program lies nowhere")?.to_owned();
-    // Dropped from the last to the first: sides, whatever still runs, directory.
-    let dir = tempfile::Builder::new().prefix("fleet-bench.").tempdir().context("cannot make a directory")?.keep();
-    let dir = dir.canonicalize().context("cannot make a directory")?;
-    let place = Workplace(dir.clone());
-    let _descendants = Descendants::adopt()?;
-    build(&programs, &dir.join("build.log"), say)?;
-    let machine = Machine::look(&place.0);
+pub fn run(wish: &Wish, earnest: Earnest, say: &dyn Fn(&str)) -> anyhow::Result<Measured> {
+    let place = Workplace::make(earnest, say)?;
+    let (dir, programs) = (place.dir.clone(), place.programs.clone());
+    let machine = Machine::look(&dir);
 
     let payload = dir.join("payload.bin");
     let hello = programs.join("hello-v1");
     let mut rivals: Vec<(Rival, Option<Peer>)> = Vec::new();
     // All at once: a port that one side has been given and does not use yet looks free to the other.
     let mut port = ports::row(Ours::ports(wish.nodes) + 2 * Peer::ports(wish.nodes))?;
-    let venv = programs.parent().unwrap_or(&programs).join("bench/venv");
+    let venv = place.kept().join("venv");
     fs::create_dir_all(venv.parent().unwrap_or(&venv)).context("cannot make the directory of the peer")?;
     let installed = peer::install(&venv, &dir.join("install.log"), say);
     for (form, name) in [(Form::Local, "ansible-core, local"), (Form::Ssh, "ansible-core, ssh")] {
@@ -206,24 +172,6 @@ pub fn run(wish: &Wish, say: &dyn Fn(&str)) -> anyhow::Result<Measured> {
     })
 }
 
-/// Builds what is measured, if cargo runs this program; else it has to lie beside it.
-fn build(programs: &Path, log: &Path, say: &dyn Fn(&str)) -> anyhow::Result<()> {
-    if let (Some(cargo), Some(here)) = (std::env::var_os("CARGO"), std::env::var_os("CARGO_MANIFEST_DIR")) {
-        say("building what is measured (minutes the first time)");
-        let mut command = Command::new(cargo);
-        command.args(["build", "--release", "--locked"]).current_dir(here);
-        command.args(PACKAGES.iter().flat_map(|package| ["-p", package]));
-        process::succeed(&mut command, log, BUILD_LIMIT)?;
-    }
-    for name in ["fleetctl", "fleet-controller", "fleet-agent", "hello-v1"] {
-        if !programs.join(name).is_file() {
-            let packages = PACKAGES.map(|package| format!("-p {package}")).join(" ");
-            bail!("{name} is not in {}: cargo build --release {packages}", programs.display());
-        }
-    }
-    Ok(())
-}
-
 /// Incompressible bytes that nobody has seen before.
 fn write_payload(path: &Path) -> anyhow::Result<()> {
     let random = File::open("/dev/urandom").context("cannot open /dev/urandom")?;
@@ -266,17 +214,5 @@ mod tests {
         let second = fs::read(&path).unwrap();
         assert_eq!((first.len(), second.len()), (5_400_000, 5_400_000));
         assert_ne!(first, second);
-    }
-
-    #[test]
-    fn a_workplace_with_closed_directories_goes() {
-        let dir = tempfile::tempdir().unwrap().keep();
-        fs::create_dir_all(dir.join("a/b")).unwrap();
-        fs::write(dir.join("a/b/c"), "x").unwrap();
-        for closed in ["a/b", "a"] {
-            fs::set_permissions(dir.join(closed), fs::Permissions::from_mode(0o500)).unwrap();
-        }
-        drop(Workplace(dir.clone()));
-        assert!(!dir.exists());
     }
 }

@@ -8,10 +8,12 @@
 pub mod ansible;
 pub mod arguments;
 pub mod b1;
+pub mod b9;
 pub mod engine;
 pub mod interrupt;
 pub mod inventory;
 pub mod machine;
+pub mod node;
 pub mod ours;
 pub mod peer;
 pub mod phases;
@@ -21,3 +23,4 @@ pub mod procfs;
 pub mod report;
 pub mod sshd;
 pub mod statistics;
+pub mod workplace;

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::interrupt::{self, Interrupted};
 use crate::procfs::Load;
+use crate::statistics::Spread;
 
 /// Over how long the machine is watched.
 const WINDOW: Duration = Duration::from_secs(2);
@@ -74,6 +75,24 @@ impl Machine {
             disk: filesystem(dir),
         }
     }
+}
+
+/// What a report says at its end of the machine, and of the noise; `what` began at the gates.
+pub fn surroundings(machine: &Machine, gates: &[Gate], what: &str, versions: &[String]) -> String {
+    let noisy = gates.iter().filter(|gate| !gate.quiet).count();
+    let busy = Spread::of(gates.iter().map(|gate| gate.busy * 100.0))
+        .map_or_else(String::new, |s| format!(" (busy {:.0} %, {:.0} to {:.0})", s.median, s.min, s.max));
+    format!(
+        "noise: load average at the start {}; {noisy} of {} {what}s began on a machine that was not quiet{busy}\n\
+         machine: {} x {}, Linux {}, {}\nversions: {}\n",
+        machine.load_average,
+        gates.len(),
+        machine.processors,
+        machine.model,
+        machine.kernel,
+        machine.disk,
+        versions.join("; ")
+    )
 }
 
 fn filesystem(dir: &std::path::Path) -> String {

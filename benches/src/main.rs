@@ -3,9 +3,9 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use fleet_benches::arguments::{Asked, Format, USAGE, read};
+use fleet_benches::arguments::{Asked, Benchmark, Format, USAGE, read};
 use fleet_benches::interrupt::Interrupted;
-use fleet_benches::{b1, engine, interrupt, inventory, report};
+use fleet_benches::{b1, b9, engine, interrupt, inventory, report};
 
 /// Exit code for a wrong command line, as in `sysexits.h`.
 const EXIT_USAGE: u8 = 64;
@@ -20,28 +20,34 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    let measured = match asked {
+    let (which, earnest, format) = match asked {
         Asked::Help => {
             print(USAGE);
             return ExitCode::SUCCESS;
         }
-        Asked::B1 { wish, format } => interrupt::listen().and_then(|()| b1::run(&wish, &say)).map(|it| match format {
+        Asked::Benchmark { which, earnest, format } => (which, earnest, format),
+    };
+    let measured = interrupt::listen().and_then(|()| match which {
+        Benchmark::B1(wish) => b1::run(&wish, earnest, &say).map(|it| match format {
             Format::Table => report::table(&it),
             Format::Json => report::json(&it),
         }),
-        Asked::Inventory { runs, format } => {
-            interrupt::listen().and_then(|()| inventory::run(runs, &say)).map(|it| match format {
-                Format::Table => inventory::table(&it),
-                Format::Json => inventory::json(&it),
+        Benchmark::B9 { tamperings, files, seed } => {
+            b9::run(&b9::Wish { tamperings, files, seed }, earnest, &say).map(|it| match format {
+                Format::Table => b9::report::table(&it),
+                Format::Json => b9::report::json(&it),
             })
         }
-        Asked::Engine { runs, format } => {
-            interrupt::listen().and_then(|()| engine::run(runs, &say)).map(|it| match format {
-                Format::Table => engine::report::table(&it),
-                Format::Json => engine::report::json(&it),
-            })
-        }
-    };
+        Benchmark::B7 { .. } | Benchmark::B8 { .. } | Benchmark::B10 { .. } => Err(anyhow::anyhow!("not yet")),
+        Benchmark::Inventory { runs } => inventory::run(runs, &say).map(|it| match format {
+            Format::Table => inventory::table(&it),
+            Format::Json => inventory::json(&it),
+        }),
+        Benchmark::Engine { runs } => engine::run(runs, &say).map(|it| match format {
+            Format::Table => engine::report::table(&it),
+            Format::Json => engine::report::json(&it),
+        }),
+    });
     match measured {
         Ok(text) => {
             print(&text);

@@ -14,7 +14,7 @@ use crate::phases::{self, Piece};
 use crate::{process, procfs};
 
 /// The service that is deployed.
-const SERVICE: &str = "bench";
+pub const SERVICE: &str = "bench";
 /// Into how many parts the fleet is cut.
 pub const SEGMENTS: u16 = 4;
 /// A fleet is up, or a deployment done, in far less.
@@ -71,7 +71,8 @@ impl Ours {
         Ok(Self { daemons, ..ours })
     }
 
-    fn command(&self, words: &[&str]) -> Command {
+    /// `fleetctl` in this fleet's surroundings.
+    pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(&self.fleetctl);
         command.args(words).current_dir(&self.dir);
         command.env("FLEET_DEV_DIR", self.dir.join("fleet")).env("FLEETCTL_CONFIG", self.dir.join("fleetctl.toml"));
@@ -117,12 +118,18 @@ impl Ours {
         Ok((Sample { wall, cpu }, pieces))
     }
 
+    /// The directory of the fleet itself.
+    pub fn fleet(&self) -> PathBuf {
+        self.dir.join("fleet")
+    }
+
     fn names(&self) -> impl Iterator<Item = String> {
         (1..=self.nodes).map(|number| format!("n{number}"))
     }
 
-    fn node(&self, name: &str) -> PathBuf {
-        self.dir.join("fleet/nodes").join(name)
+    /// Where a node lives.
+    pub fn node(&self, name: &str) -> PathBuf {
+        self.fleet().join("nodes").join(name)
     }
 
     /// Looks for itself, beside what the agents have proven: the bytes on every node, and the program that runs there.

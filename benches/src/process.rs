@@ -89,6 +89,12 @@ pub fn own_children() -> Vec<i32> {
     procfs::children(&procfs::all(), own_pid()).iter().filter(|c| c.state != 'Z').map(|c| c.pid).collect()
 }
 
+/// Takes note of the end of one child, if it has ended.
+pub fn reap(pid: i32) {
+    // Whether it has is seen in /proc.
+    let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
+}
+
 /// Waits for adopted processes that have ended, except for `except`, whose end somebody else asks for.
 fn reap_orphans(except: Option<Pid>) {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;

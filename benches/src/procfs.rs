@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
-use nix::unistd::{SysconfVar, sysconf};
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::{Pid, SysconfVar, sysconf};
 
 /// One line of `/proc/PID/stat` (proc(5)), as far as it is needed here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +89,18 @@ pub fn cpu(roots: &[i32]) -> anyhow::Result<Duration> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
     let living = Duration::from_secs(ticks) / per_second;
     Ok(living + duration(usage.user_time()) + duration(usage.system_time()))
+}
+
+/// CPU time of one process, its ended threads included, to the nanosecond. Only the difference of two such figures means
+/// something.
+///
+/// # Errors
+/// There is no such process.
+pub fn on_cpu(pid: i32) -> anyhow::Result<Duration> {
+    let gone = || format!("process {pid} has ended");
+    one(pid).filter(|stat| stat.state != 'Z').with_context(gone)?;
+    let clock = clock_getcpuclockid(Pid::from_raw(pid)).with_context(gone)?;
+    Ok(Duration::from(clock_gettime(clock).with_context(gone)?))
 }
 
 fn duration(time: TimeVal) -> Duration {

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::b1::{Measured, Rival, Side};
+use crate::machine::surroundings;
 use crate::phases::Phase;
 use crate::statistics::{Spread, ratios};
 
@@ -49,21 +50,9 @@ pub fn table(measured: &Measured) -> String {
     }
     phases(&mut text, "where our command's time goes, ms: median (min to max)", &measured.command);
     phases(&mut text, "where a node's time goes, ms: median (min to max)", &measured.node);
-    let noisy = measured.gates.iter().filter(|gate| !gate.quiet).count();
-    let machine = &measured.machine;
-    let _ = writeln!(
-        text,
-        "\nnoise: load average at the start {}; {noisy} of {runs} pairs began on a machine that was not quiet{}",
-        machine.load_average,
-        Spread::of(measured.gates.iter().map(|gate| gate.busy * 100.0))
-            .map_or_else(String::new, |s| format!(" (busy {:.0} %, {:.0} to {:.0})", s.median, s.min, s.max)),
-    );
-    let _ = writeln!(
-        text,
-        "machine: {} x {}, Linux {}, {}",
-        machine.processors, machine.model, machine.kernel, machine.disk
-    );
-    let _ = writeln!(text, "versions: {}\n", measured.versions.join("; "));
+    text.push('\n');
+    text += &surroundings(&measured.machine, &measured.gates, "pair", &measured.versions);
+    text.push('\n');
     text + COMPARABLE + "\n"
 }
 

@@ -25,6 +25,14 @@ impl Spread {
     }
 }
 
+/// The value that `part` of all are not above, 0.99 say: one of the values, by the nearest rank.
+pub fn quantile(values: &[f64], part: f64) -> Option<f64> {
+    let mut sorted: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (part * sorted.len() as f64).ceil().max(1.0) as usize;
+    sorted.get(rank - 1).copied()
+}
+
 /// The ratios of pairs, peer over ours, so that more than 1 means that ours needed less. Pair by pair and not median
 /// over median: what disturbs the machine for a minute disturbs both halves of a pair.
 pub fn ratios(ours: &[f64], peer: &[f64]) -> Option<Spread> {
@@ -42,6 +50,15 @@ mod tests {
         assert_eq!(Spread::of([7.0]), Some(Spread { median: 7.0, min: 7.0, max: 7.0 }));
         assert_eq!(Spread::of([]), None);
         assert_eq!(Spread::of([f64::NAN, 1.0]), Spread::of([1.0]));
+    }
+
+    #[test]
+    fn a_quantile_is_one_of_the_values() {
+        let values: Vec<f64> = (1..=200).map(f64::from).collect();
+        assert_eq!(quantile(&values, 0.99), Some(198.0));
+        assert_eq!(quantile(&values, 0.5), Some(100.0));
+        assert_eq!(quantile(&[7.0], 0.99), Some(7.0));
+        assert_eq!(quantile(&[], 0.99), None);
     }
 
     #[test]

@@ -6,7 +6,12 @@ use fleet::Timestamp;
 
 /// Now, by this machine's clock.
 pub fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    at(SystemTime::now())
+}
+
+/// A point in time of the operating system; what lies before 1970 is the beginning of time.
+pub fn at(time: SystemTime) -> Timestamp {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 

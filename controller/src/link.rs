@@ -9,13 +9,13 @@ use fleet::NodeName;
 use fleet_certs::{Peer, Role};
 use fleet_proto::{PROTOCOL, convert, v1};
 use tokio::sync::mpsc;
+use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::artifacts::Artifacts;
 use crate::fetch::{Chunks, Fetches};
-use crate::mind::{Ask, Message, Mind};
+use crate::mind::{Ask, Greeting, Message, Mind};
 
 /// Messages on their way to one agent; more means that it does not read.
 const OUTBOX: usize = 64;
@@ -24,6 +24,9 @@ const HELLO_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a question for the confirmation waits here for the proof: shorter than an agent waits for its answer.
 const PROOF_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The longest version or boot id that is kept of a hello, in characters: a kernel's boot id has 36.
+const LONGEST_WORD: usize = 64;
 
 /// The longest nonce of a confirmation, in bytes: it is sent back as it came.
 const LONGEST_NONCE: usize = 64;
@@ -81,18 +84,21 @@ impl v1::link_server::Link for LinkService {
         let session = self.sessions.fetch_add(1, Ordering::Relaxed);
         let (outbox, to_agent) = mpsc::channel(OUTBOX);
         let stopping = |_| Status::unavailable("the controller is stopping");
-        let agent_version: String = hello.agent_version.chars().filter(|c| !c.is_control()).take(64).collect();
-        self.mind
-            .tell(Message::Connected { node: node.clone(), session, outbox, agent_version })
-            .await
-            .map_err(stopping)?;
+        let shown = |text: &str| text.chars().filter(|c| !c.is_control()).take(LONGEST_WORD).collect::<String>();
+        let greeting = Greeting {
+            agent_version: shown(&hello.agent_version),
+            boot_id: shown(&hello.boot_id),
+            number: hello.session,
+            volunteers: hello.selftest,
+        };
+        self.mind.tell(Message::Connected { node: node.clone(), session, outbox, greeting }).await.map_err(stopping)?;
         let mind = self.mind.clone();
         tokio::spawn(async move {
             listen(&mind, &node, session, &mut incoming).await;
             // The mind may have stopped; then nobody needs to know.
             let _ = mind.tell(Message::Lost { node, session }).await;
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(to_agent).map(Ok))))
+        Ok(Response::new(Box::pin(ReceiverStream::new(to_agent))))
     }
 
     async fn confirm(&self, request: Request<v1::ConfirmRequest>) -> Result<Response<v1::ConfirmReply>, Status> {
@@ -145,10 +151,7 @@ async fn listen(mind: &Mind, node: &NodeName, session: u64, incoming: &mut Strea
                 Ok(attestation) => {
                     Message::Attested { node: node.clone(), session, attestation: Box::new(attestation) }
                 }
-                Err(e) => {
-                    tracing::warn!(%node, session, reason = %e, "an attestation that cannot be read: ignored");
-                    continue;
-                }
+                Err(e) => Message::Garbled { node: node.clone(), session, reason: e.to_string() },
             },
             v1::from_agent::Message::Hint(_) => Message::Hinted { node: node.clone(), session },
             v1::from_agent::Message::Hello(_) => continue,

@@ -24,6 +24,7 @@ mod queue;
 mod releases;
 mod request;
 mod roster;
+mod silence;
 mod speaking;
 mod state;
 
@@ -31,12 +32,11 @@ use std::sync::Arc;
 
 use fleet::deployment::{Asking, Event, Verdict};
 use fleet::{DeploymentId, Millis, NodeName, Timestamp};
-use fleet_proto::v1;
 use tokio::sync::{mpsc, watch};
 
 pub use ask::{Actor, Ask, JoinAs, Joined, Proofs, Refusal, Reply};
 pub use roster::check_labels;
-pub use state::{RestoreError, State};
+pub use state::{Greeting, RestoreError, State, ToAgent};
 
 use self::state::OpenLink;
 use crate::clock;
@@ -60,9 +60,9 @@ pub enum Message {
         /// The number of the stream.
         session: u64,
         /// The way back to the agent.
-        outbox: mpsc::Sender<v1::ToAgent>,
-        /// What the agent is.
-        agent_version: String,
+        outbox: mpsc::Sender<ToAgent>,
+        /// What the agent said first.
+        greeting: Greeting,
     },
     /// An agent has attested.
     Attested {
@@ -72,6 +72,15 @@ pub enum Message {
         session: u64,
         /// The statement, already read.
         attestation: Box<fleet::evidence::Attestation>,
+    },
+    /// An agent has said what cannot be read.
+    Garbled {
+        /// The node, by its certificate.
+        node: NodeName,
+        /// The number of the stream.
+        session: u64,
+        /// Why not.
+        reason: String,
     },
     /// An agent thinks that something changed.
     Hinted {
@@ -155,9 +164,10 @@ impl State {
     /// Takes one message in.
     fn take(&mut self, message: Message, now: Timestamp) {
         match message {
-            Message::Connected { node, session, outbox, agent_version } => {
-                self.connected(node, OpenLink { session, outbox }, agent_version, now)
+            Message::Connected { node, session, outbox, greeting } => {
+                self.connected(node, OpenLink { session, outbox }, greeting, now)
             }
+            Message::Garbled { node, session, reason } => self.garbled(&node, session, reason, now),
             Message::Attested { node, session, attestation } => self.attested(&node, session, *attestation, now),
             Message::Hinted { node, session } => self.hinted(&node, session, now),
             Message::Lost { node, session } => self.lost(&node, session, now),

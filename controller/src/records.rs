@@ -50,6 +50,9 @@ pub struct NodeRecord {
     pub enrolled: Option<Enrolled>,
     /// The inventory that names it, if one does.
     pub imported_from: Option<String>,
+    /// The highest number of a session that its agent has begun; 0 if it never counted.
+    #[serde(default)]
+    pub session: u64,
 }
 
 /// A member's certificate.

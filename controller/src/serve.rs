@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use fleet_certs::{AllowList, Authority, Identity, Limits, Role, ServerTls, Sessions, accept_loop};
+use fleet::Timestamp;
+use fleet::drift::Life;
+use fleet_certs::{AllowList, Authority, Certificate, Identity, Limits, Role, ServerTls, Sessions, accept_loop};
 use fleet_proto::v1;
 use tokio::net::TcpListener;
 use tonic::transport::Server;
@@ -74,7 +76,17 @@ pub async fn serve_on(listener: TcpListener, config: &Config, stop: impl Future<
     let sessions = Sessions::new(allowed.clone());
     let artifacts = Artifacts::open(&config.data_dir)?;
     let fleet_name = config.data_dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let state = State::restore(fleet_name, loaded, &artifacts, config, allowed, sessions.clone(), clock::now())?;
+    let mut state = State::restore(fleet_name, loaded, &artifacts, config, allowed, sessions.clone(), clock::now())?;
+    let certificate =
+        Certificate::from_pem(&own.cert_pem).context("the controller's own certificate cannot be read")?;
+    state.watch_certificates(vec![
+        (
+            "the controller's certificate",
+            Life { from: clock::at(certificate.not_before), until: clock::at(certificate.not_after) },
+        ),
+        // It lives for years: when it began makes no difference to when its end is told.
+        ("the authority's certificate", Life { from: Timestamp(0), until: clock::at(authority.not_after()) }),
+    ]);
     let (mind, mut thinking) = Mind::start(state, store, config.observe_every);
 
     let authority = Arc::new(authority);

@@ -2,12 +2,22 @@
 //! progress, the ledger to see drift. When evidence is fresh is decided by whoever drew the nonce; this file
 //! assumes that it is, and is told of absence through [`Sight`].
 
+mod asked;
+mod certificate;
+mod clock;
+mod conduct;
 mod finding;
 mod judge;
+mod past;
 mod presence;
 
-pub use finding::{Finding, FindingKey, Kind, Severity};
+pub use asked::{Asked, Uncounted};
+pub use certificate::{Life, certificate};
+pub use clock::{Clock, clock};
+pub use conduct::{Conduct, Misdeed};
+pub use finding::{ENDS_SOON, Finding, FindingKey, HAS_ENDED, Kind, Severity};
 pub use judge::{Comparison, Standing, compare};
+pub use past::Past;
 pub use presence::{Limits, Sight, presence};
 
 use std::collections::BTreeMap;

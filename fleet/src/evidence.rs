@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::deployment::MigrationReport;
-use crate::{DeploymentId, Digest, Generation, Millis, NodeName, Nonce, ReleaseId, ServiceName};
+use crate::{DeploymentId, Digest, Generation, Millis, NodeName, Nonce, ReleaseId, ServiceName, Timestamp};
 
 /// An agent's statement, under its identity and the round's nonce, of what its node runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,13 @@ pub struct Attestation {
     /// What is known of migrations that this node was told to run, the newest of each service.
     #[serde(default)]
     pub migrations: Vec<MigrationEvidence>,
+    /// How long the node's machine has been up, suspended time included: a recorded statement is not older than the
+    /// one before it.
+    #[serde(default)]
+    pub up: Option<Millis>,
+    /// What the node's clock said. Nothing is decided by it.
+    #[serde(default)]
+    pub clock: Option<Timestamp>,
 }
 
 /// How a migration stands that a node was told to run.
@@ -71,8 +78,32 @@ pub struct ServiceEvidence {
     pub compared: Option<Digest>,
     /// Every process of the service, and every process of the node that runs something of the service's releases.
     pub processes: Vec<Process>,
+    /// Processes of the node which the agent was not permitted to look into: other users', where it is not root. What
+    /// they execute nobody knows. A supervised one is among `processes`, and is never proof.
+    #[serde(default)]
+    pub hidden: u32,
+    /// The files outside the release that supervised processes execute or have mapped as code, each once: the
+    /// distribution's libraries and interpreters. Those whose file is gone come first.
+    #[serde(default)]
+    pub outside: Vec<Mapped>,
+    /// More of them, beyond the limit of one statement.
+    #[serde(default)]
+    pub outside_omitted: u32,
     /// What the last probe said.
     pub health: Health,
+    /// Who else listens where the service was asked, if somebody does.
+    #[serde(default)]
+    pub stranger: Option<Stranger>,
+}
+
+/// A process that listens where the service should, and is none of the service's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stranger {
+    /// Where it listens.
+    pub address: String,
+    /// The process, for people.
+    pub process: String,
 }
 
 /// How far an agent is with the newest order it has saved.
@@ -113,6 +144,15 @@ pub struct FileDeviation {
     pub expected: String,
     /// What was found, for people.
     pub found: String,
+    /// The digest of the bytes found, where a regular file of bearable size lies there: what an acceptance is bound to.
+    #[serde(default)]
+    pub content: Option<Digest>,
+    /// Who changed it, as the kernel tells where it does: `vim (pid 123), root via alice`.
+    #[serde(default)]
+    pub by: Option<String>,
+    /// How long ago the inode was changed when it was looked at. An age, so that no clocks of two machines are compared.
+    #[serde(default)]
+    pub changed: Option<Millis>,
 }
 
 /// The ways in which a file can differ.
@@ -148,7 +188,18 @@ pub struct Process {
     pub executable: Mapped,
     /// Its other executable mappings that belong to the service's tree or whose file is gone.
     pub mappings: Vec<Mapped>,
-    /// Executable mappings of the distribution (libc and the like): outside the release, counted only.
+    /// Files of the service's releases that it has open for reading, or mapped without executing them: an
+    /// interpreter's jars and scripts, and whatever a program of any kind reads for as long as it runs.
+    #[serde(default)]
+    pub open: Vec<Mapped>,
+    /// Where it is an interpreter: the files that its command line names and that are a release's. What is named was
+    /// read once; only what is still open is known to be what runs.
+    #[serde(default)]
+    pub named: Vec<Mapped>,
+    /// Descriptors that were not looked at, because there are more than a look has time for.
+    #[serde(default)]
+    pub open_omitted: u32,
+    /// Executable mappings outside the release (libc and the like), counted; which they are is said once a service.
     pub outside: u32,
     /// The release named in its start environment.
     pub marker: Option<ReleaseId>,
@@ -170,7 +221,7 @@ pub enum Parentage {
     Stray,
 }
 
-/// A file that a process executes or has mapped as executable.
+/// A file that a process executes, has mapped or has open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mapped {
     /// The path the kernel gives, without the ` (deleted)` mark.
@@ -183,6 +234,18 @@ pub struct Mapped {
     pub place: Place,
     /// Whether the file still has this name.
     pub link: LinkState,
+}
+
+impl Mapped {
+    /// Whether it lies where only packages of the distribution are installed. A library or interpreter there that was
+    /// replaced under a running process is the distribution's concern, not the release's.
+    pub fn is_distribution(&self) -> bool {
+        /// Where the file system hierarchy has what packages install; `/usr/local` is for what they do not.
+        const INSTALLED: [&str; 6] = ["/usr/", "/lib/", "/lib64/", "/lib32/", "/bin/", "/sbin/"];
+        self.place == Place::Outside
+            && INSTALLED.iter().any(|folder| self.path.starts_with(folder))
+            && !self.path.starts_with("/usr/local/")
+    }
 }
 
 /// Where a mapped file lies.

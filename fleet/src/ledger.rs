@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::drift::{Finding, FindingKey};
+use crate::drift::{Finding, FindingKey, Kind};
 use crate::{NodeName, ServiceName, Timestamp};
 
 /// One line of the ledger.
@@ -65,8 +65,10 @@ pub struct Ledger {
 /// Which findings an observation speaks of: those it does not repeat are closed, others are left alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject<'a> {
-    /// The node's own presence.
+    /// The node's own presence: whether it is there and has shown something lately.
     Presence(&'a NodeName),
+    /// One kind of finding about the node as a whole.
+    Whole(&'a NodeName, Kind),
     /// One service on one node.
     Service(&'a NodeName, &'a ServiceName),
 }
@@ -74,7 +76,12 @@ pub enum Subject<'a> {
 impl Subject<'_> {
     fn covers(&self, key: &FindingKey) -> bool {
         match self {
-            Self::Presence(node) => key.node == **node && key.service.is_none(),
+            Self::Presence(node) => {
+                key.node == **node
+                    && key.service.is_none()
+                    && matches!(key.kind, Kind::Unmanaged | Kind::Unreachable | Kind::Stale)
+            }
+            Self::Whole(node, kind) => key.node == **node && key.service.is_none() && key.kind == *kind,
             Self::Service(node, service) => key.node == **node && key.service.as_ref() == Some(*service),
         }
     }
@@ -154,7 +161,6 @@ impl Ledger {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::drift::Kind;
 
     fn finding(node: &str, service: Option<&str>, what: &str) -> Finding {
         let key = FindingKey {
@@ -163,7 +169,7 @@ mod tests {
             kind: Kind::File,
             what: what.into(),
         };
-        Finding { key, expected: "a".into(), found: "b".into() }
+        Finding::new(key, "a", "b")
     }
 
     #[test]
@@ -194,6 +200,19 @@ mod tests {
             [LedgerEntry::Closed { why: Closing::Gone, .. }]
         ));
         assert_eq!(ledger.open().count(), 0);
+    }
+
+    #[test]
+    fn what_is_said_of_the_whole_node_is_closed_kind_by_kind() {
+        let n1: NodeName = "n1".parse().unwrap();
+        let about =
+            |kind| Finding { key: FindingKey { kind, ..finding("n1", None, "x").key }, ..finding("n1", None, "x") };
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.observe(Subject::Whole(&n1, Kind::Agent), vec![about(Kind::Agent)], Timestamp(1)).len(), 1);
+        assert_eq!(ledger.observe(Subject::Presence(&n1), vec![about(Kind::Stale)], Timestamp(2)).len(), 1);
+        assert_eq!(ledger.observe(Subject::Whole(&n1, Kind::Clock), vec![], Timestamp(3)), []);
+        assert_eq!(ledger.observe(Subject::Presence(&n1), vec![], Timestamp(4)).len(), 1, "it is back");
+        assert_eq!(ledger.open().map(|open| open.finding.key.kind).collect::<Vec<_>>(), [Kind::Agent], "and has lied");
     }
 
     #[test]

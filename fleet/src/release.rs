@@ -8,7 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::Manifest;
-use crate::{Millis, ServiceName};
+use crate::{Digest, Millis, ServiceName};
 
 /// The version of the release descriptor's format, `.fleet/release.json` in a bundle.
 pub const DESCRIPTOR_FORMAT: u32 = 1;
@@ -38,6 +38,9 @@ pub struct Descriptor {
     pub health: Option<Probe>,
     /// The least evidence accepted as proof.
     pub minimum_grade: Grade,
+    /// Files outside the release that must be exactly these where its processes run or map them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pins: Vec<Pin>,
     /// Its files.
     pub manifest: Manifest,
 }
@@ -148,6 +151,47 @@ pub struct Run {
     pub stop_timeout: Millis,
 }
 
+/// Files outside the release that must have one of a few digests wherever the service's processes execute or map them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Pin {
+    /// An absolute path, in which `*` stands for any characters but `/`.
+    pub path: String,
+    /// What such a file may be: several while a fleet is being upgraded.
+    pub digests: Vec<Digest>,
+}
+
+/// The most pins of a release; a service maps dozens of files, and pins the few that matter.
+pub const MOST_PINS: usize = 64;
+/// The most digests of one pin: a fleet that runs more versions of one library has another problem.
+pub const MOST_PINNED_DIGESTS: usize = 16;
+
+impl Pin {
+    /// Whether it speaks of this path.
+    pub fn covers(&self, path: &str) -> bool {
+        let (mut pattern, mut path) = (self.path.split('/'), path.split('/'));
+        loop {
+            match (pattern.next(), path.next()) {
+                (None, None) => return true,
+                (Some(pattern), Some(part)) if part_matches(pattern, part) => {}
+                (Some(_) | None, Some(_) | None) => return false,
+            }
+        }
+    }
+}
+
+/// Whether one part of a path fits: what stands between the stars is found from left to right, the last piece at the end.
+fn part_matches(pattern: &str, part: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == part };
+    let Some(mut left) = part.strip_prefix(first) else { return false };
+    let (between, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+    for piece in between.split('*').filter(|piece| !piece.is_empty()) {
+        let Some(at) = left.find(piece) else { return false };
+        left = &left[at + piece.len()..];
+    }
+    left.ends_with(last)
+}
+
 /// How the health of a running service is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -215,3 +259,25 @@ impl FromStr for Grade {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is not an evidence grade: use digest, open-file, context or self-report")]
 pub struct GradeError(String);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pin_covers_what_its_stars_leave_open_and_no_other_folder() {
+        let covers = |pattern: &str, path: &str| Pin { path: pattern.into(), digests: Vec::new() }.covers(path);
+        assert!(covers("/usr/lib/libc.so.6", "/usr/lib/libc.so.6"));
+        assert!(covers("/usr/lib/*/libssl.so.*", "/usr/lib/x86_64-linux-gnu/libssl.so.3"));
+        assert!(covers("/usr/lib/*a*b*", "/usr/lib/xaybz") && covers("/opt/*", "/opt/"));
+        for (pattern, path) in [
+            ("/usr/lib/libc.so.6", "/usr/lib/libc.so.66"),
+            ("/usr/lib/*", "/usr/lib/x/libc.so.6"),
+            ("/usr/*/libc.so.6", "/usr/libc.so.6"),
+            ("/usr/lib/*b*a", "/usr/lib/xab"),
+            ("/usr/lib/a*a", "/usr/lib/a"),
+        ] {
+            assert!(!covers(pattern, path), "{pattern} {path}");
+        }
+    }
+}

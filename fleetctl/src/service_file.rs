@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use fleet::capacity::{MinHealthy, Parallel};
 use fleet::deployment::{Budget, Host, OnFailure};
-use fleet::release::{Descriptor, Grade, Probe, Run};
+use fleet::release::{Descriptor, Grade, Pin, Probe, Run};
 use fleet::segments::Segments;
 use fleet::sequence::Sequence;
 use fleet::{Millis, ServiceName};
@@ -61,6 +61,8 @@ pub struct ServiceFile {
     pub health: Option<Probe>,
     /// The least evidence accepted as proof; `digest` unless the file says otherwise.
     pub minimum_grade: Grade,
+    /// Files outside the release that must be exactly these.
+    pub pins: Vec<Pin>,
     /// How it is deployed unless the command says otherwise.
     pub deploy: DeployDefaults,
     /// Where `run` stands, for errors that only the files can show.

@@ -103,7 +103,11 @@ health:
   interval: 2s
   successes: 3
   timeout: 1m30s
-proof: {minimum_grade: context}
+proof:
+  minimum_grade: context
+  pin:
+    - {path: "/usr/lib/*/libssl.so.3", digest: "sha256:abababababababababababababababababababababababababababababababab"}
+    - {path: /usr/bin/python3.11, digest: ["sha256:abababababababababababababababababababababababababababababababab"]}
 deploy:
   segments: [1, "25%", 100%]
   order: spread:az
@@ -146,6 +150,9 @@ hooks:
         ("http://127.0.0.1:8080/healthz", 204, 3, Millis::from_secs(90))
     );
     assert_eq!(file.minimum_grade, Grade::Context);
+    let pins: Vec<_> = file.pins.iter().map(|pin| (pin.path.as_str(), pin.digests.as_slice())).collect();
+    let pinned = [fleet::Digest([0xab; 32])];
+    assert_eq!(pins, [("/usr/lib/*/libssl.so.3", &pinned[..]), ("/usr/bin/python3.11", &pinned[..])]);
     assert_eq!(file.deploy.segments, Some("1,25%,100%".parse().unwrap()));
     assert_eq!(
         (file.deploy.bake, file.deploy.max_failures, file.deploy.on_failure),

@@ -3,9 +3,9 @@
 
 use fleet::evidence::{
     Attestation, Confirmation, DeviationKind, FileDeviation, Health, LinkState, Mapped, Parentage, Place, Process,
-    Progress, ServiceEvidence, Started,
+    Progress, ServiceEvidence, Started, Stranger,
 };
-use fleet::{Generation, Hold, Millis, Order};
+use fleet::{Generation, Hold, Millis, Order, Timestamp};
 
 use crate::v1;
 
@@ -130,6 +130,8 @@ impl From<Attestation> for v1::Attestation {
             services: a.services.into_iter().map(Into::into).collect(),
             disk_free: a.disk_free,
             migrations: a.migrations.into_iter().map(Into::into).collect(),
+            up_ms: a.up.map(|up| up.0),
+            clock_ms: a.clock.map(|clock| clock.0),
         }
     }
 }
@@ -144,6 +146,8 @@ impl TryFrom<v1::Attestation> for Attestation {
             services: all("services", a.services, TryInto::try_into)?,
             disk_free: a.disk_free,
             migrations: all("migrations", a.migrations, TryInto::try_into)?,
+            up: a.up_ms.map(Millis),
+            clock: a.clock_ms.map(Timestamp),
         })
     }
 }
@@ -162,6 +166,7 @@ impl From<ServiceEvidence> for v1::ServiceEvidence {
             Health::Unhealthy { reason } => H::Unhealthy(v1::Unhealthy { reason }),
             Health::Unknown => H::HealthUnknown(v1::HealthUnknown {}),
         };
+        let (stranger_address, stranger) = s.stranger.map(|found| (found.address, found.process)).unzip();
         Self {
             service: s.service.into(),
             generation: s.generation.0,
@@ -173,6 +178,11 @@ impl From<ServiceEvidence> for v1::ServiceEvidence {
             processes: s.processes.into_iter().map(Into::into).collect(),
             health: Some(health),
             unconfirmed: s.confirmation == Confirmation::Awaited,
+            stranger_address,
+            stranger,
+            hidden: s.hidden,
+            outside: s.outside.into_iter().map(Into::into).collect(),
+            outside_omitted: s.outside_omitted,
         }
     }
 }
@@ -203,6 +213,13 @@ impl TryFrom<v1::ServiceEvidence> for ServiceEvidence {
             processes: all("processes", s.processes, TryInto::try_into)?,
             health,
             confirmation: if s.unconfirmed { Confirmation::Awaited } else { Confirmation::Given },
+            stranger: s.stranger.map(|process| Stranger {
+                address: text(s.stranger_address.unwrap_or_default()),
+                process: text(process),
+            }),
+            hidden: s.hidden,
+            outside: all("outside", s.outside, TryInto::try_into)?,
+            outside_omitted: s.outside_omitted,
         })
     }
 }
@@ -218,7 +235,15 @@ impl From<FileDeviation> for v1::FileDeviation {
             DeviationKind::Symlink => v1::DeviationKind::Symlink,
             DeviationKind::Unreadable => v1::DeviationKind::Unreadable,
         };
-        Self { path: d.path, kind: kind.into(), expected: d.expected, found: d.found }
+        Self {
+            path: d.path,
+            kind: kind.into(),
+            expected: d.expected,
+            found: d.found,
+            by: d.by,
+            changed_ms: d.changed.map(|age| age.0),
+            content: d.content.map(Into::into),
+        }
     }
 }
 
@@ -235,7 +260,15 @@ impl TryFrom<v1::FileDeviation> for FileDeviation {
             v1::DeviationKind::Unreadable => DeviationKind::Unreadable,
             v1::DeviationKind::Unspecified => return Err(ConvertError::Missing("kind")),
         };
-        Ok(Self { path: text(d.path), kind, expected: text(d.expected), found: text(d.found) })
+        Ok(Self {
+            path: text(d.path),
+            kind,
+            expected: text(d.expected),
+            found: text(d.found),
+            by: d.by.map(text),
+            changed: d.changed_ms.map(Millis),
+            content: parse_optional("content", d.content.as_ref())?,
+        })
     }
 }
 
@@ -256,6 +289,9 @@ impl From<Process> for v1::Process {
             age_ms: p.age.0,
             executable: Some(p.executable.into()),
             mappings: p.mappings.into_iter().map(Into::into).collect(),
+            open: p.open.into_iter().map(Into::into).collect(),
+            named: p.named.into_iter().map(Into::into).collect(),
+            open_omitted: p.open_omitted,
             outside: p.outside,
             marker: p.marker.map(Into::into),
             cwd: p.cwd.map(Into::into),
@@ -285,6 +321,9 @@ impl TryFrom<v1::Process> for Process {
             age: Millis(p.age_ms),
             executable: p.executable.ok_or(ConvertError::Missing("executable"))?.try_into()?,
             mappings: all("mappings", p.mappings, TryInto::try_into)?,
+            open: all("open", p.open, TryInto::try_into)?,
+            named: all("named", p.named, TryInto::try_into)?,
+            open_omitted: p.open_omitted,
             outside: p.outside,
             marker: parse_optional("marker", p.marker.as_ref())?,
             cwd: parse_optional("cwd", p.cwd.as_ref())?,
@@ -339,7 +378,10 @@ mod tests {
             parentage: Parentage::Stray,
             age: Millis(9),
             executable: mapped.clone(),
-            mappings: vec![mapped],
+            mappings: vec![mapped.clone()],
+            open: vec![mapped.clone(), mapped.clone()],
+            named: vec![Mapped { digest: None, ..mapped.clone() }],
+            open_omitted: 4,
             outside: 3,
             marker: Some("r-aaaaaaaaaaaa".parse().unwrap()),
             cwd: None,
@@ -362,13 +404,25 @@ mod tests {
             current: None,
             files: kinds
                 .iter()
-                .map(|&kind| FileDeviation { path: "a".into(), kind, expected: "x".into(), found: "y".into() })
+                .map(|&kind| FileDeviation {
+                    path: "a".into(),
+                    kind,
+                    expected: "x".into(),
+                    found: "y".into(),
+                    content: Some(Digest([4; 32])),
+                    by: Some("vim (pid 123), root via alice".into()),
+                    changed: Some(Millis(6)),
+                })
                 .collect(),
             files_omitted: 2,
             compared: Some(Digest([3; 32])),
             processes: vec![process.clone()],
             health,
             confirmation: Confirmation::Awaited,
+            stranger: Some(Stranger { address: "127.0.0.1:80".into(), process: "pid 9 x".into() }),
+            hidden: 5,
+            outside: vec![Mapped { place: Place::Outside, ..mapped.clone() }],
+            outside_omitted: 6,
         };
         let attestation = Attestation {
             node: "n1".parse().unwrap(),
@@ -376,6 +430,8 @@ mod tests {
             boot_id: "b".into(),
             disk_free: Some(7),
             migrations: Vec::new(),
+            up: Some(Millis(12)),
+            clock: Some(Timestamp(-3)),
             services: vec![
                 evidence(Progress::Held, Health::Healthy),
                 evidence(Progress::Working { step: "fetch".into(), detail: "1 of 2".into() }, Health::Unknown),

@@ -13,13 +13,16 @@
 pub mod archive;
 mod asking;
 mod breaking;
+pub mod dice;
 pub mod disk;
 pub mod fleet;
 mod joining;
+pub mod ledger;
 pub mod output;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+pub mod random_release;
 pub mod readers;
 pub mod releases;
 mod rollout;
@@ -32,7 +35,9 @@ pub mod wire;
 pub mod witness;
 pub mod workspace;
 
+pub use dice::Dice;
 pub use fleet::{Fleet, Options, Store};
+pub use ledger::Ledger;
 pub use output::Output;
 pub use process::Proc;
 pub use proxy::Proxy;

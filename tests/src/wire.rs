@@ -50,7 +50,12 @@ pub fn ask_status(port: u16, ca_pem: &str, own: Option<&IdentityPems>) -> Result
 pub fn open_session(port: u16, own: &IdentityPems) -> Result<(), String> {
     run(async {
         let mut client = LinkClient::new(connect(port, &own.ca_pem, Some(own)).await?);
-        let hello = Hello { agent_version: "0".into(), boot_id: "0".into(), protocol: fleet_proto::PROTOCOL };
+        let hello = Hello {
+            agent_version: "0".into(),
+            boot_id: "0".into(),
+            protocol: fleet_proto::PROTOCOL,
+            ..Hello::default()
+        };
         let first = FromAgent { message: Some(from_agent::Message::Hello(hello)) };
         let mut answers = client.session(tokio_stream::iter([first])).await.map_err(told)?.into_inner();
         answers.message().await.map(|_| ()).map_err(told)

@@ -10,28 +10,8 @@ use std::time::Duration;
 
 use fleet_tests::witness::nothing_lost;
 use fleet_tests::workspace::Workspace;
-use fleet_tests::{Fleet, Options, Output, Proc, Store, Witness, until};
+use fleet_tests::{Dice, Fleet, Options, Output, Proc, Store, Witness, until};
 use serde_json::Value;
-
-/// Numbers that differ from run to run; the seed is printed, so that a run can be repeated.
-struct Dice(u64);
-
-impl Dice {
-    fn thrown() -> Dice {
-        let seed = std::env::var("FLEET_TESTS_SEED")
-            .ok()
-            .and_then(|text| text.parse().ok())
-            .unwrap_or_else(|| u64::from(std::process::id()));
-        eprintln!("FLEET_TESTS_SEED={seed}");
-        Dice(seed)
-    }
-
-    /// Knuth's MMIX generator; the upper bits are the good ones.
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
-    }
-}
 
 /// Deploys, and kills the controller at the nth fact of each named kind; returns how it ended and how many kills it
 /// took. The watcher must be told every fact once, in order, across all restarts.

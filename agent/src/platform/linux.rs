@@ -2,10 +2,12 @@
 //! Works as an ordinary user, who sees less: other users' processes show neither executable nor environment.
 //! When to start, stop or look is decided elsewhere.
 
+mod descriptors;
 mod digests;
 mod errand;
 mod files;
 mod identity;
+mod interpreter;
 mod lineage;
 mod listeners;
 pub mod machine;
@@ -16,6 +18,7 @@ mod processes;
 mod start;
 mod stop;
 mod supervisor;
+mod view;
 
 pub use observer::LinuxObserver;
 pub use supervisor::LinuxSupervisor;

@@ -62,6 +62,7 @@ pub fn release(service: &str, program: &str, health: Option<Probe>) -> Made {
         },
         health,
         minimum_grade: Grade::Digest,
+        pins: Vec::new(),
         manifest: Manifest::new(vec![entry]).unwrap(),
     };
     let mut bytes = Vec::new();

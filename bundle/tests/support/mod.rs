@@ -43,6 +43,7 @@ pub fn descriptor(entries: Vec<Entry>) -> Descriptor {
         },
         health: None,
         minimum_grade: Grade::Digest,
+        pins: Vec::new(),
         manifest: Manifest::new(entries).unwrap(),
     }
 }

@@ -141,7 +141,9 @@ pub(super) fn finding_view(finding: &Finding, since: Timestamp) -> v1::Finding {
         expected: finding.expected.clone(),
         found: finding.found.clone(),
         since_ms: since.0,
-        severity: finding.key.kind.severity().as_str().into(),
+        severity: finding.key.severity().as_str().into(),
+        by: finding.by.clone().unwrap_or_default(),
+        changed_at_ms: finding.changed.map(|age| since.0.saturating_sub_unsigned(age.0)),
     }
 }
 
@@ -153,7 +155,7 @@ fn unproven_finding(order: &Order, observed: bool, standing: Option<&Standing>) 
         kind: Kind::Stale,
         what: "observation".into(),
     };
-    Finding { key, expected: "a fresh proof".into(), found: known_of(order.generation, observed, standing) }
+    Finding::new(key, "a fresh proof", known_of(order.generation, observed, standing))
 }
 
 /// What is known of a node that has no proof in this round: no more than that. `standing` is what this round's answer

@@ -49,7 +49,7 @@ impl State {
                 };
                 let entries = self.ledger.observe(
                     Subject::Service(node, &evidence.service),
-                    vec![Finding { key, expected: "no such service".into(), found }],
+                    vec![Finding::new(key, "no such service", found)],
                     now,
                 );
                 self.save_ledger(entries);
@@ -112,12 +112,8 @@ impl State {
             .filter(|(_, journaled)| journaled.deployment.is_pointing_at(node, service))
             .map(|(id, _)| id.clone())
             .collect();
-        if let Some(findings) = self.statement(node, service, &comparison, pointing.is_empty(), now) {
-            let entries = self.ledger.observe(Subject::Service(node, service), findings, now);
-            self.save_ledger(entries);
-        }
         if let Some(known) = self.seen.get_mut(node) {
-            known.comparisons.insert(service.clone(), comparison);
+            known.comparisons.insert(service.clone(), comparison.clone());
         }
         self.confirm_the_proven(node, service);
         let running: Vec<_> = self
@@ -128,6 +124,15 @@ impl State {
         for id in running {
             let observation = Observation { asked_at, generation, seen: seen.clone() };
             self.deployment_event(&id, &Event::Observed { node: node.clone(), observation }, now);
+        }
+        // A deployment may have answered this with another order, as when it turns back: then what was compared is no
+        // longer what the node shall hold, and its difference is on its way.
+        if self.order(node, service).is_some_and(|order| order.generation != generation) {
+            return;
+        }
+        if let Some(findings) = self.statement(node, service, &comparison, pointing.is_empty(), now) {
+            let entries = self.ledger.observe(Subject::Service(node, service), findings, now);
+            self.save_ledger(entries);
         }
     }
 
@@ -215,6 +220,6 @@ impl State {
             kind: Kind::Version,
             what: service.to_string(),
         };
-        Some(vec![Finding { key, expected, found }])
+        Some(vec![Finding::new(key, expected, found)])
     }
 }

@@ -83,6 +83,7 @@ impl State {
                         labels: labels.clone(),
                         enrolled: None,
                         imported_from: Some(source.clone()),
+                        session: 0,
                     };
                     self.nodes.insert(name.clone(), record.clone());
                     self.save(Change::Node(record));
@@ -153,10 +154,12 @@ impl State {
                     labels: BTreeMap::new(),
                     enrolled: None,
                     imported_from: None,
+                    session: 0,
                 });
                 record.labels.extend(wish.labels);
                 record.labels.extend(token.labels.clone());
                 record.enrolled = Some(enrolled);
+                record.session = 0;
                 let record = record.clone();
                 self.seen.insert(node.clone(), NodeSeen { watched_since: now, ..NodeSeen::default() });
                 self.save(Change::Node(record));

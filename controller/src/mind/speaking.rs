@@ -6,12 +6,9 @@ use fleet::{NodeName, Nonce};
 use fleet_proto::v1;
 
 use super::ask::{Refusal, Reply};
-use super::state::State;
+use super::state::{NodeSeen, State};
 use crate::gate_test::GateTest;
 use crate::{clock, random};
-
-/// Nonces out per node: a few rounds may be under way on a slow link; an older one than that is no proof of now.
-const NONCES_OUT: usize = 8;
 
 /// What is to be said once the facts are saved.
 #[derive(Default)]
@@ -54,6 +51,10 @@ impl State {
     pub(super) fn speak(&mut self) {
         let unsaid = std::mem::take(&mut self.unsaid);
         for node in &unsaid.desired {
+            // Nothing is ordered of two agents under one identity: both would do it.
+            if self.seen.get(node).is_some_and(NodeSeen::is_contested) {
+                continue;
+            }
             let orders = self.orders_of(node).map(|order| order.clone().into()).collect();
             let migrations = self
                 .running()
@@ -62,7 +63,7 @@ impl State {
                 .map(Into::into)
                 .collect();
             let desired = v1::Desired { orders, permit_ms: self.permit.0, migrations };
-            self.send(node, v1::to_agent::Message::Desired(desired));
+            self.send(node, v1::ToAgent { message: Some(v1::to_agent::Message::Desired(desired)) });
         }
         for node in &unsaid.challenges {
             self.send_challenge(node);
@@ -80,31 +81,41 @@ impl State {
         self.unsaid.tests.push(test);
     }
 
-    /// The nonce is drawn now and not when it was decided to ask: freshness counts from here.
+    /// The nonce is drawn now and not when it was decided to ask: freshness counts from here. An older stream of the
+    /// same node is asked once, with a nonce of its own.
     fn send_challenge(&mut self, node: &NodeName) {
-        let Ok(bits) = random::bits() else {
-            tracing::error!(%node, "the operating system gives no random bits: no challenge is sent");
-            return;
-        };
-        let nonce = Nonce::from_random(bits);
         let Some(seen) = self.seen.get_mut(node) else { return };
+        for rival in seen.rivals.iter_mut().filter(|rival| rival.asked.is_none()) {
+            let Some(nonce) = draw(node) else { return };
+            rival.asked = Some(nonce.clone());
+            // One that does not read does not live.
+            let _ = rival.link.outbox.try_send(Ok(challenge(nonce)));
+        }
         if seen.link.is_none() {
             return;
         }
-        if seen.nonces.len() == NONCES_OUT {
-            seen.nonces.remove(0);
-        }
-        seen.nonces.push((nonce.clone(), clock::now()));
-        self.send(node, v1::to_agent::Message::Challenge(v1::Challenge { nonce: nonce.into() }));
+        let Some(nonce) = draw(node) else { return };
+        seen.asked.ask(nonce.clone(), clock::now());
+        self.send(node, challenge(nonce));
     }
 
     /// A full outbox means an agent that does not read: its link is dropped, and it will dial again.
-    fn send(&mut self, node: &NodeName, message: v1::to_agent::Message) {
+    fn send(&mut self, node: &NodeName, message: v1::ToAgent) {
         let Some(seen) = self.seen.get_mut(node) else { return };
         let Some(link) = &seen.link else { return };
-        if link.outbox.try_send(v1::ToAgent { message: Some(message) }).is_err() {
+        if link.outbox.try_send(Ok(message)).is_err() {
             tracing::warn!(%node, "the agent does not read its stream: closing it");
             seen.link = None;
         }
     }
+}
+
+fn draw(node: &NodeName) -> Option<Nonce> {
+    let bits = random::bits();
+    let told = |_: &_| tracing::error!(%node, "the operating system gives no random bits: no challenge is sent");
+    bits.inspect_err(told).ok().map(Nonce::from_random)
+}
+
+fn challenge(nonce: Nonce) -> v1::ToAgent {
+    v1::ToAgent { message: Some(v1::to_agent::Message::Challenge(v1::Challenge { nonce: nonce.into() })) }
 }

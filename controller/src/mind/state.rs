@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use fleet::deployment::plan::Plan;
 use fleet::deployment::{Deployment, Fact};
-use fleet::drift::{Catalogue, Comparison, Limits, Sight};
+use fleet::drift::{Asked, Catalogue, Comparison, Conduct, Kind, Life, Limits, Past, Sight};
 use fleet::evidence::{Attestation, ServiceEvidence};
 use fleet::ledger::{Ledger, LedgerEntry};
 use fleet::{DeploymentId, Generation, Millis, NodeName, Nonce, Order, PlanId, ReleaseId, ServiceName, Timestamp};
 use fleet_certs::{AllowList, Sessions, TokenRecord};
 use fleet_proto::v1;
 use tokio::sync::{mpsc, oneshot};
+use tonic::Status;
 
 use super::Message;
 use super::ask::Reply;
@@ -50,6 +51,8 @@ pub struct State {
     pub(super) asks: BTreeMap<DeploymentId, oneshot::Sender<()>>,
     pub(super) ledger: Ledger,
     pub(super) ledger_lines: u64,
+    /// The lives of the certificates that are no node's, each with whose it is.
+    pub(super) own_certificates: Vec<(&'static str, Life)>,
     pub(super) seen: BTreeMap<NodeName, NodeSeen>,
     pub(super) allowed: AllowList,
     pub(super) sessions: Sessions,
@@ -72,8 +75,16 @@ pub(super) struct NodeSeen {
     pub(super) agent_version: String,
     pub(super) last_contact: Option<Timestamp>,
     pub(super) last_observation: Option<Timestamp>,
-    /// Nonces that are out, by when they were drawn; oldest first.
-    pub(super) nonces: Vec<(Nonce, Timestamp)>,
+    /// Streams under the same identity that were not closed when the newest opened.
+    pub(super) rivals: Vec<Rival>,
+    /// Its nonces.
+    pub(super) asked: Asked,
+    /// What it said before, as far as time can contradict it.
+    pub(super) past: Past,
+    /// What is held against its agent.
+    pub(super) conduct: Conduct,
+    /// Whether its agent plants decoys when it is asked to.
+    pub(super) volunteers: bool,
     pub(super) latest: Option<Attestation>,
     pub(super) comparisons: BTreeMap<ServiceName, Comparison>,
     /// Agents that wait to hear that their proof of an order has been seen.
@@ -83,10 +94,44 @@ pub(super) struct NodeSeen {
     pub(super) watched_since: Timestamp,
 }
 
+impl NodeSeen {
+    /// Whether two agents are known to live under its identity: then nothing that either says counts.
+    pub(super) fn is_contested(&self) -> bool {
+        self.link.is_some() && self.rivals.iter().any(|rival| rival.answered)
+    }
+}
+
+/// What goes to an agent, or the reason why its stream ends.
+pub type ToAgent = Result<v1::ToAgent, Status>;
+
 /// An agent's open stream.
 pub(super) struct OpenLink {
     pub(super) session: u64,
-    pub(super) outbox: mpsc::Sender<v1::ToAgent>,
+    pub(super) outbox: mpsc::Sender<ToAgent>,
+}
+
+/// A stream that was open when a newer one of the same identity opened: half-open, or another agent's.
+pub(super) struct Rival {
+    pub(super) link: OpenLink,
+    /// The boot of which it spoke.
+    pub(super) boot: String,
+    /// The question that only this stream was asked, once it was asked.
+    pub(super) asked: Option<Nonce>,
+    /// Whether it has answered that.
+    pub(super) answered: bool,
+}
+
+/// What an agent says first.
+#[derive(Debug, Clone, Default)]
+pub struct Greeting {
+    /// What the agent is.
+    pub agent_version: String,
+    /// The boot of its machine.
+    pub boot_id: String,
+    /// How many sessions it has begun, this one included; 0 if it does not count.
+    pub number: u64,
+    /// Whether it plants decoys when it is asked to.
+    pub volunteers: bool,
 }
 
 /// Why the state that was saved cannot be taken up.
@@ -135,7 +180,14 @@ impl State {
             catalogue.add(release.id.clone(), Arc::new(descriptor), digest);
         }
         let mut ledger = Ledger::default();
+        let mut seen: BTreeMap<NodeName, NodeSeen> = BTreeMap::new();
         for open in loaded.findings {
+            // What was held against an agent still is; nobody is forgiven by a restart.
+            let key = &open.finding.key;
+            if key.kind == Kind::Agent && key.service.is_none() && loaded.nodes.contains_key(&key.node) {
+                let new = || NodeSeen { watched_since: now, ..NodeSeen::default() };
+                seen.entry(key.node.clone()).or_insert_with(new).conduct.resume(&open.finding, now);
+            }
             ledger.restore(open);
         }
         let mut deployments = BTreeMap::new();
@@ -169,13 +221,19 @@ impl State {
             runs_tests,
             ledger,
             ledger_lines: loaded.ledger_lines,
-            seen: BTreeMap::new(),
+            own_certificates: Vec::new(),
+            seen,
             allowed,
             sessions,
             inbox: None,
             unsaved: Vec::new(),
             unsaid: Unsaid::default(),
         })
+    }
+
+    /// Watches the ends of certificates that are no node's.
+    pub fn watch_certificates(&mut self, certificates: Vec<(&'static str, Life)>) {
+        self.own_certificates = certificates;
     }
 
     /// Notes something to save; nothing that rests on it is said before it is.

@@ -20,11 +20,8 @@ fn order(node: &str, generation: u64) -> Order {
 #[tokio::test]
 async fn what_is_saved_is_loaded() {
     let store = Memory::default();
-    let finding = Finding {
-        key: FindingKey { node: "n1".parse().unwrap(), service: None, kind: Kind::Stale, what: "any/thing\n".into() },
-        expected: "a".into(),
-        found: "b".into(),
-    };
+    let key = FindingKey { node: "n1".parse().unwrap(), service: None, kind: Kind::Stale, what: "any/thing\n".into() };
+    let finding = Finding::new(key, "a", "b");
     let fact = |at| Fact::SegmentStarted { at: Timestamp(at), segment: 0 };
     let id: DeploymentId = "d-x".parse().unwrap();
     let changes = [
@@ -86,7 +83,7 @@ async fn what_a_key_is_given_last_in_a_turn_is_what_it_holds() {
 async fn a_finding_that_changes_stays_open_since_it_was_opened() {
     let store = Memory::default();
     let key = FindingKey { node: "n1".parse().unwrap(), service: None, kind: Kind::Stale, what: "x".into() };
-    let finding = |expected: &str| Finding { key: key.clone(), expected: expected.into(), found: "c".into() };
+    let finding = |expected: &str| Finding::new(key.clone(), expected, "c");
     let (node, mut ledger) = (key.node.clone(), fleet::ledger::Ledger::default());
     let mut index = 0;
     for (at, expected) in [(5, "a"), (9, "b")] {

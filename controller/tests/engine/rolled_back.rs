@@ -87,3 +87,35 @@ async fn a_plan_is_stale_when_its_release_was_rolled_back_elsewhere() {
     let deployment = controller.deploy(by_plan(kept)).await;
     assert_eq!(controller.ended(&deployment.id).await.outcome, "converged");
 }
+
+/// Everything that the ledger was ever told, of a controller that is down.
+async fn ledger(controller: &Controller) -> Vec<String> {
+    let dir = controller.dir.path().join("store");
+    let store = fleet_controller::store::open_sled(&dir, fleet_controller::store::OpenMode::Existing).unwrap();
+    let lines = store.list("ledger/").await.unwrap();
+    lines.into_iter().map(|(_, entry)| String::from_utf8_lossy(&entry.value).into_owned()).collect()
+}
+
+/// What differs because a deployment failed, and is on its way back by that very deployment, is not drift; what it
+/// leaves as it is, is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_is_drift_only_if_it_stays() {
+    let mut controller = Controller::start().await;
+    let puppets = controller.puppets(2).await;
+    let (old, new) = (controller.release("1.0.0").await, controller.release("2.0.0").await);
+    controller.converge(&old).await;
+    puppets[1].act(&new, Act::Fail);
+    let bad = controller.deploy(v1::DeploymentRequest { segments: "2".into(), ..to(&new) }).await;
+    assert_eq!(controller.ended(&bad.id).await.outcome, "rolled-back");
+    controller.down().await;
+    assert_eq!(ledger(&controller).await, [""; 0]);
+
+    controller.up().await;
+    let stops = v1::DeploymentRequest { on_failure: "stop".into(), again: true, ..to(&new) };
+    let bad = controller.deploy(stops).await;
+    assert_eq!(controller.ended(&bad.id).await.outcome, "unproven");
+    controller.until_node("n2", |node| node.findings > 0).await;
+    controller.down().await;
+    let told = ledger(&controller).await;
+    assert!(told.iter().any(|line| line.contains("opened") && line.contains("start: exit 1")), "{told:#?}");
+}

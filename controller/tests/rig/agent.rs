@@ -23,8 +23,16 @@ impl Agent {
     }
 
     pub async fn try_connect(channel: Channel, name: &str) -> Result<Self, tonic::Status> {
+        Self::greet(channel, name, Self::hello()).await
+    }
+
+    /// What it says first.
+    pub fn hello() -> v1::Hello {
+        v1::Hello { agent_version: "test".into(), boot_id: "b".into(), protocol: PROTOCOL, ..Default::default() }
+    }
+
+    pub async fn greet(channel: Channel, name: &str, hello: v1::Hello) -> Result<Self, tonic::Status> {
         let (to_controller, outgoing) = mpsc::channel(16);
-        let hello = v1::Hello { agent_version: "test".into(), boot_id: "b".into(), protocol: PROTOCOL };
         to_controller.send(v1::FromAgent { message: Some(v1::from_agent::Message::Hello(hello)) }).await.unwrap();
         let from_controller = LinkClient::new(channel).session(ReceiverStream::new(outgoing)).await?.into_inner();
         Ok(Self { name: name.into(), compared: None, to_controller, from_controller })
@@ -53,17 +61,13 @@ impl Agent {
 
     /// Says anything of one service.
     pub async fn say(&self, node: &str, nonce: &str, evidence: v1::ServiceEvidence) {
-        let attestation = v1::Attestation {
-            node: node.into(),
-            nonce: nonce.into(),
-            boot_id: "b".into(),
-            services: vec![evidence],
-            ..Default::default()
-        };
-        self.to_controller
-            .send(v1::FromAgent { message: Some(v1::from_agent::Message::Attestation(attestation)) })
-            .await
-            .unwrap();
+        self.state(v1::Attestation { services: vec![evidence], ..statement(node, nonce) }).await;
+    }
+
+    /// Says anything.
+    pub async fn state(&self, attestation: v1::Attestation) {
+        let message = Some(v1::from_agent::Message::Attestation(attestation));
+        self.to_controller.send(v1::FromAgent { message }).await.unwrap();
     }
 
     /// Waits for the order of a generation after `after`, and the nonce that follows it.
@@ -75,6 +79,11 @@ impl Agent {
             }
         }
     }
+}
+
+/// A statement of nothing.
+pub fn statement(node: &str, nonce: &str) -> v1::Attestation {
+    v1::Attestation { node: node.into(), nonce: nonce.into(), boot_id: "b".into(), ..Default::default() }
 }
 
 /// What a healthy service that runs a release looks like, but for what its files were compared with.

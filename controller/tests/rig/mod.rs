@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-pub use agent::Agent;
+pub use agent::{Agent, held, statement};
 pub use puppet::{Act, Life, Puppet};
 
 /// So long is waited for what must happen, before a test fails instead of hanging. Nothing is asserted by it.
@@ -202,6 +202,7 @@ impl Controller {
             },
             health: None,
             minimum_grade: Grade::Digest,
+            pins: Vec::new(),
             manifest: Manifest::new(vec![file]).unwrap(),
         };
         let mut bytes = Vec::new();
@@ -211,6 +212,11 @@ impl Controller {
         let known = Known { compared: self.compared(&release).await.unwrap(), executable: sha256.to_string() };
         self.known.lock().unwrap().insert(release.id.clone(), known);
         release
+    }
+
+    /// What an agent must know to prove a release.
+    pub fn known(&self, release: &str) -> Known {
+        self.known.lock().unwrap()[release].clone()
     }
 
     /// What an agent that compared files with this release says.
@@ -309,6 +315,17 @@ impl Controller {
             is(&node).then_some(node)
         })
         .await
+    }
+
+    /// The open findings, as the drift report has them.
+    pub async fn drift(&self) -> Vec<v1::Finding> {
+        self.operator().await.drift(v1::DriftRequest::default()).await.unwrap().into_inner().findings
+    }
+
+    /// Asks for the drift report until it is as wished.
+    pub async fn until_drift<T>(&self, mut is: impl FnMut(&[v1::Finding]) -> Option<T>) -> T {
+        let mut operator = self.operator().await;
+        eventually(async || is(&operator.drift(v1::DriftRequest::default()).await.unwrap().into_inner().findings)).await
     }
 
     /// Waits until a node has answered a challenge that was drawn after this call.

@@ -50,6 +50,8 @@ pub struct Life {
     pub reports: Vec<v1::MigrationReport>,
     /// What somebody bent by hand, by service: a release that is neither ordered nor held.
     pub bent: BTreeMap<String, String>,
+    /// How far its clock is ahead of the controller's; it says nothing of its clock if there is nothing here.
+    pub clock_ahead_ms: Option<i64>,
     /// Whether it keeps its stream open and answers nothing.
     pub mute: bool,
 }
@@ -227,6 +229,8 @@ impl Life {
             services: self.orders.values().map(|order| self.evidence(order, place)).collect(),
             disk_free: self.disk_free,
             migrations: self.reports.clone(),
+            clock_ms: self.clock_ahead_ms.map(|ahead| fleet_controller::clock::now().0 + ahead),
+            ..Default::default()
         })
     }
 

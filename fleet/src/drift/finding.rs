@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{NodeName, ServiceName};
+use crate::{Digest, Millis, NodeName, ServiceName};
 
 /// What differs. The words are those of the drift report and never change their meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -37,21 +37,35 @@ pub enum Kind {
     Unreachable,
     /// The node is in contact and has not proven anything lately.
     Stale,
-    /// The agent contradicts the controller: it is ahead of it, or answers for another.
+    /// The agent contradicts the controller: it is ahead of it, answers for another, or answers with what is not fresh.
     Agent,
+    /// Somebody else listens where the service should.
+    Port,
+    /// A certificate ends soon, or has ended.
+    Certificate,
+    /// The clock of the node is certainly wrong.
+    Clock,
 }
+
+/// What a finding of kind `certificate` is about while the certificate still holds.
+pub const ENDS_SOON: &str = "ends soon";
+/// What it is about from then on.
+pub const HAS_ENDED: &str = "has ended";
 
 impl Kind {
     /// Every kind, in the order of the report.
-    pub const ALL: [Kind; 14] = [
+    pub const ALL: [Kind; 17] = [
         Self::OldProcess,
         Self::Version,
         Self::Process,
+        Self::Port,
         Self::Unmanaged,
         Self::Unreachable,
         Self::Stale,
         Self::Agent,
         Self::Health,
+        Self::Certificate,
+        Self::Clock,
         Self::File,
         Self::Mode,
         Self::Owner,
@@ -77,6 +91,9 @@ impl Kind {
             Self::Unreachable => "unreachable",
             Self::Stale => "stale",
             Self::Agent => "agent",
+            Self::Port => "port",
+            Self::Certificate => "certificate",
+            Self::Clock => "clock",
         }
     }
 
@@ -90,8 +107,16 @@ impl Kind {
             | Self::Unmanaged
             | Self::Unreachable
             | Self::Stale
-            | Self::Agent => Severity::Critical,
-            Self::File | Self::Mode | Self::Owner | Self::Missing | Self::Extra | Self::Symlink => Severity::Warning,
+            | Self::Agent
+            | Self::Port => Severity::Critical,
+            Self::File
+            | Self::Mode
+            | Self::Owner
+            | Self::Missing
+            | Self::Extra
+            | Self::Symlink
+            | Self::Certificate
+            | Self::Clock => Severity::Warning,
         }
     }
 }
@@ -148,6 +173,22 @@ pub struct Finding {
     pub expected: String,
     /// What is, for people.
     pub found: String,
+    /// The digest of the bytes found, of a file that could be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<Digest>,
+    /// Who did it, where the node's kernel told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// How long before it was seen the file was changed, where its inode tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<Millis>,
+}
+
+impl Finding {
+    /// A finding of which nothing is known but what differs.
+    pub fn new(key: FindingKey, expected: impl Into<String>, found: impl Into<String>) -> Self {
+        Self { key, expected: expected.into(), found: found.into(), content: None, by: None, changed: None }
+    }
 }
 
 /// What makes two findings the same.
@@ -162,6 +203,16 @@ pub struct FindingKey {
     pub kind: Kind,
     /// Which file, process or contact differs.
     pub what: String,
+}
+
+impl FindingKey {
+    /// How bad it is: as bad as its kind, and worse once a certificate has ended.
+    pub fn severity(&self) -> Severity {
+        match self.kind {
+            Kind::Certificate if self.what == HAS_ENDED => Severity::Critical,
+            kind => kind.severity(),
+        }
+    }
 }
 
 impl fmt::Display for Finding {
@@ -182,5 +233,17 @@ mod tests {
             assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{kind}\""));
         }
         assert!("drift".parse::<Kind>().is_err());
+    }
+
+    #[test]
+    fn a_certificate_that_has_ended_is_worse_than_one_that_will() {
+        let key = |what: &str| FindingKey {
+            node: "n1".parse().unwrap(),
+            service: None,
+            kind: Kind::Certificate,
+            what: what.into(),
+        };
+        assert_eq!(key(ENDS_SOON).severity(), Severity::Warning);
+        assert_eq!(key(HAS_ENDED).severity(), Severity::Critical);
     }
 }

@@ -183,7 +183,12 @@ impl Scene<'_> {
                 DeviationKind::Extra => Kind::Extra,
                 DeviationKind::Symlink => Kind::Symlink,
             };
-            findings.push(self.finding(kind, &deviation.path, &deviation.expected, deviation.found.clone()));
+            findings.push(Finding {
+                content: deviation.content,
+                by: deviation.by.clone(),
+                changed: deviation.changed,
+                ..self.finding(kind, &deviation.path, &deviation.expected, deviation.found.clone())
+            });
         }
         let compared = self.evidence.compared.as_ref();
         if compared != self.catalogue.descriptor_digest(release) {
@@ -203,6 +208,7 @@ impl Scene<'_> {
                 format!("{} more files differ", self.evidence.files_omitted),
             ));
         }
+        self.pins(descriptor, findings);
         let mut grade = Grade::Digest;
         for process in &self.evidence.processes {
             match self.weigh(process, release, descriptor) {
@@ -224,6 +230,10 @@ impl Scene<'_> {
                 &format!("at least grade {}", descriptor.minimum_grade),
                 found,
             ));
+        }
+        if let Some(stranger) = &self.evidence.stranger {
+            let expected = format!("only {} listens", self.order.service);
+            findings.push(self.finding(Kind::Port, &stranger.address, &expected, stranger.process.clone()));
         }
         match &self.evidence.health {
             Health::Healthy => {}
@@ -253,32 +263,83 @@ impl Scene<'_> {
             if own(mapped) {
                 continue;
             }
-            if let Some(old) =
-                mapped.digest.and_then(|digest| self.catalogue.owners(&self.order.service, &digest).last())
-            {
-                return Verdict::Old(old.clone());
+            if let Some(old) = self.owner(mapped) {
+                return Verdict::Old(old);
             }
-            if mapped.place == Place::Inside || mapped.link == LinkState::Deleted {
-                let gone = if mapped.link == LinkState::Deleted { " (deleted)" } else { "" };
-                let what =
-                    mapped.digest.map_or_else(|| "unreadable".into(), |digest| format!("sha256 {}", digest.short()));
-                return Verdict::Unproven(format!("executes {}{gone}, {what}, which is in no release", mapped.path));
+            // A library of the distribution that was upgraded under the process is reported, and is no finding.
+            let vanished = mapped.link == LinkState::Deleted && !mapped.is_distribution();
+            let pinned = descriptor.pins.iter().any(|pin| pin.covers(&mapped.path));
+            if mapped.place == Place::Inside || (vanished && !pinned) {
+                return Verdict::Unproven(format!("executes {}, which is in no release", shown(mapped)));
             }
         }
+        for read in &process.open {
+            if own(read) {
+                continue;
+            }
+            if let Some(old) = self.owner(read).or_else(|| read.release.clone().filter(|lies_in| lies_in != release)) {
+                return Verdict::Old(old);
+            }
+            // A log, a cache, a temporary file: no release has ever had a file of that name.
+            if below_release(read, release).is_some_and(|path| descriptor.manifest.get(path).is_some()) {
+                return Verdict::Unproven(format!("reads {}, which is in no release", shown(read)));
+            }
+        }
+        if let Some(old) = process.named.iter().filter(|named| !own(named)).find_map(|named| self.owner(named)) {
+            return Verdict::Old(old);
+        }
+        let early = || format!("{} was started before this release was activated", process.executable.path);
         if own(&process.executable) {
-            return Verdict::Current(Grade::Digest);
+            // A library that is overwritten in place is the new file in every process that has mapped the old one: what
+            // such a process still has of the old one in its memory, no digest tells. A copy started by hand is none of
+            // the agent's starts, and is judged by its bytes alone.
+            let of_the_agent = process.marker.is_some() || process.parentage == Parentage::Supervised;
+            return match process.started {
+                Started::BeforeActivation if of_the_agent => Verdict::Unproven(early()),
+                Started::BeforeActivation | Started::AfterActivation | Started::Unknown => {
+                    Verdict::Current(Grade::Digest)
+                }
+            };
         }
-        // An interpreter, or a tool of the distribution started by the service: only its context can speak.
+        // An interpreter, or a tool of the distribution started by the service: its files and its context must speak.
         if process.started != Started::AfterActivation {
-            return Verdict::Unproven(format!(
-                "{} was started before this release was activated",
-                process.executable.path
-            ));
+            return Verdict::Unproven(early());
         }
-        if process.marker.is_some() && process.cwd.is_some() {
-            return Verdict::Current(Grade::Context);
+        if process.marker.is_none() || process.cwd.is_none() {
+            return Verdict::Unproven(format!("{} carries no mark of this release", process.executable.path));
         }
-        Verdict::Unproven(format!("{} carries no mark of this release", process.executable.path))
+        // What it was told to run is still open, so what is hashed is what runs. A data file that is open says nothing
+        // of the code, and a script that was read and closed may have been another one at that time.
+        let runs = |named: &Mapped| process.open.iter().any(|read| read.digest == named.digest);
+        if process.open_omitted == 0 && process.named.iter().any(|named| own(named) && runs(named)) {
+            return Verdict::Current(Grade::OpenFile);
+        }
+        Verdict::Current(Grade::Context)
+    }
+
+    /// The newest release of the service that contains a file.
+    fn owner(&self, mapped: &Mapped) -> Option<ReleaseId> {
+        mapped.digest.and_then(|digest| self.catalogue.owners(&self.order.service, &digest).last().cloned())
+    }
+
+    /// Pinned files of the distribution that are others than those pinned.
+    fn pins(&self, descriptor: &Descriptor, findings: &mut Vec<Finding>) {
+        for pin in &descriptor.pins {
+            for mapped in self.evidence.outside.iter().filter(|mapped| pin.covers(&mapped.path)) {
+                if mapped.digest.is_some_and(|digest| pin.digests.contains(&digest)) {
+                    continue;
+                }
+                let allowed = pin.digests.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
+                let found = mapped.digest.map_or_else(|| "unreadable".into(), |digest| digest.to_string());
+                let gone = if mapped.link == LinkState::Deleted { " (deleted)" } else { "" };
+                let expected = format!("pinned to {allowed}");
+                findings.push(self.finding(Kind::Process, &mapped.path, &expected, format!("mapped{gone}: {found}")));
+            }
+        }
+        if self.evidence.outside_omitted > 0 && !descriptor.pins.is_empty() {
+            let found = format!("{} more files outside the release, not listed", self.evidence.outside_omitted);
+            findings.push(self.finding(Kind::Process, "(pins)", "every mapped file compared with the pins", found));
+        }
     }
 
     /// Old code is worth saying even when the order failed or the service is fenced.
@@ -294,14 +355,11 @@ impl Scene<'_> {
 
     /// The release a process belongs to, as well as it can be told.
     fn release_of(&self, process: &Process) -> Option<ReleaseId> {
-        let owner = |mapped: &Mapped| {
-            mapped.digest.and_then(|digest| self.catalogue.owners(&self.order.service, &digest).last().cloned())
-        };
         process
             .marker
             .clone()
             .or_else(|| process.executable.release.clone())
-            .or_else(|| owner(&process.executable))
+            .or_else(|| self.owner(&process.executable))
             .or_else(|| process.cwd.clone())
     }
 
@@ -326,17 +384,28 @@ impl Scene<'_> {
     }
 
     fn finding(&self, kind: Kind, what: &str, expected: &str, found: String) -> Finding {
-        Finding {
-            key: FindingKey {
-                node: self.order.node.clone(),
-                service: Some(self.order.service.clone()),
-                kind,
-                what: what.into(),
-            },
-            expected: expected.into(),
-            found,
-        }
+        let key = FindingKey {
+            node: self.order.node.clone(),
+            service: Some(self.order.service.clone()),
+            kind,
+            what: what.into(),
+        };
+        Finding::new(key, expected, found)
     }
+}
+
+/// A file for people: its path, whether that is gone, and what it is.
+fn shown(mapped: &Mapped) -> String {
+    let gone = if mapped.link == LinkState::Deleted { " (deleted)" } else { "" };
+    let what = mapped.digest.map_or_else(|| "unreadable".into(), |digest| format!("sha256 {}", digest.short()));
+    format!("{}{gone}, {what}", mapped.path)
+}
+
+/// The path of a file relative to the directory of this release.
+fn below_release<'a>(mapped: &'a Mapped, release: &ReleaseId) -> Option<&'a str> {
+    mapped.release.as_ref().filter(|lies_in| *lies_in == release)?;
+    let (_, below) = mapped.path.split_once(&format!("/releases/{release}/"))?;
+    Some(below)
 }
 
 fn name(process: &Process) -> String {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::*;
+use crate::evidence::Stranger;
 use crate::manifest::{Entry, EntryKind, Manifest};
 use crate::release::{DESCRIPTOR_FORMAT, Run};
 use crate::{Digest, Millis};
@@ -26,6 +27,7 @@ fn descriptor(program: u8) -> Arc<Descriptor> {
         run: Run { command: vec!["bin/web".into()], environment: BTreeMap::new(), user: None, stop_timeout: Millis(1) },
         health: None,
         minimum_grade: Grade::Context,
+        pins: Vec::new(),
         manifest: Manifest::new(vec![entry]).unwrap(),
     })
 }
@@ -64,6 +66,9 @@ fn process() -> Process {
             link: LinkState::Linked,
         },
         mappings: Vec::new(),
+        open: Vec::new(),
+        named: Vec::new(),
+        open_omitted: 0,
         outside: 2,
         marker: Some(NEW.parse().unwrap()),
         cwd: Some(NEW.parse().unwrap()),
@@ -94,7 +99,11 @@ fn evidence() -> ServiceEvidence {
         files_omitted: 0,
         compared: Some(Digest([102; 32])),
         processes: vec![process()],
+        hidden: 0,
+        outside: Vec::new(),
+        outside_omitted: 0,
         health: Health::Healthy,
+        stranger: None,
     }
 }
 
@@ -193,7 +202,7 @@ fn code_of_no_release_is_never_proven() {
         release: None,
         place: Place::Outside,
         link: LinkState::Deleted,
-        path: "/usr/bin/x".into(),
+        path: "/opt/x".into(),
     };
     for executable in [unknown, unreadable, deleted] {
         let process = Process { executable, ..process() };
@@ -224,6 +233,15 @@ fn health_current_and_files_count() {
         [Kind::File],
         "nor is another manifest"
     );
+}
+
+#[test]
+fn a_stranger_on_the_port_is_named() {
+    let stranger = Some(Stranger { address: "127.0.0.1:80".into(), process: "pid 9 nc".into() });
+    let seen = ServiceEvidence { stranger, ..evidence() };
+    assert_eq!(kinds(&seen), [Kind::Port]);
+    let finding = compare(&hold_new(), Some(&seen), &catalogue()).findings.remove(0);
+    assert_eq!((finding.key.what.as_str(), finding.found.as_str()), ("127.0.0.1:80", "pid 9 nc"));
 }
 
 #[test]
@@ -272,4 +290,117 @@ fn holding_nothing_means_nothing_runs() {
 #[test]
 fn a_release_whose_manifest_is_lost_is_never_proven() {
     assert_eq!(compare(&hold_new(), Some(&evidence()), &Catalogue::default()).standing, Standing::Differs);
+}
+
+/// A file of the release or near it, as something reads it.
+fn read(path: &str, digest: u8, release: Option<&str>) -> Mapped {
+    Mapped {
+        path: path.into(),
+        digest: Some(Digest([digest; 32])),
+        release: release.map(|id| id.parse().unwrap()),
+        place: if release.is_some() { Place::Inside } else { Place::Outside },
+        link: LinkState::Linked,
+    }
+}
+
+fn grade(process: Process) -> Option<Grade> {
+    let seen = ServiceEvidence { processes: vec![process], ..evidence() };
+    match compare(&hold_new(), Some(&seen), &catalogue()).standing {
+        Standing::Proven { grade, .. } => Some(grade),
+        _ => None,
+    }
+}
+
+#[test]
+fn an_interpreter_that_keeps_what_it_was_told_to_run_open_is_proven_by_it() {
+    let jar = read(&format!("/opt/web/releases/{NEW}/bin/web"), 2, Some(NEW));
+    let java = Process { open: vec![jar.clone()], named: vec![jar.clone()], ..interpreter() };
+    assert_eq!(grade(java.clone()), Some(Grade::OpenFile));
+    assert_eq!(grade(Process { open: vec![], ..java.clone() }), Some(Grade::Context), "it was read and closed");
+    assert_eq!(grade(Process { named: vec![], ..java.clone() }), Some(Grade::Context), "it may be a data file");
+    assert_eq!(grade(Process { open_omitted: 1, ..java.clone() }), Some(Grade::Context), "not all of it was seen");
+    assert_eq!(grade(Process { started: Started::BeforeActivation, ..java.clone() }), None);
+    assert_eq!(grade(Process { marker: None, ..java }), None);
+}
+
+#[test]
+fn old_files_that_are_open_or_named_are_old_code_whatever_executes_them() {
+    let gone = Mapped { link: LinkState::Deleted, ..read(&format!("/opt/web/releases/{NEW}/bin/web"), 1, Some(NEW)) };
+    let elsewhere = read("/root/old.jar", 1, None);
+    let of_old = read(&format!("/opt/web/releases/{OLD}/x"), 60, Some(OLD));
+    for base in [interpreter(), process()] {
+        for open in [gone.clone(), elsewhere.clone(), of_old.clone()] {
+            let process = Process { open: vec![open], ..base.clone() };
+            assert_eq!(kinds(&ServiceEvidence { processes: vec![process], ..evidence() }), [Kind::OldProcess]);
+        }
+        let process = Process { named: vec![elsewhere.clone()], ..base.clone() };
+        assert_eq!(kinds(&ServiceEvidence { processes: vec![process], ..evidence() }), [Kind::OldProcess]);
+        let changed = read(&format!("/opt/web/releases/{NEW}/bin/web"), 60, Some(NEW));
+        let process = Process { open: vec![changed], ..base.clone() };
+        assert_eq!(kinds(&ServiceEvidence { processes: vec![process], ..evidence() }), [Kind::Process]);
+    }
+}
+
+#[test]
+fn what_a_service_writes_and_reads_beside_its_files_is_no_finding() {
+    let log = read(&format!("/opt/web/releases/{NEW}/var/web.log"), 60, Some(NEW));
+    let cache = Mapped {
+        link: LinkState::Deleted,
+        ..read(&format!("/opt/web/releases/{NEW}/__pycache__/x.pyc"), 61, Some(NEW))
+    };
+    let mut quiet = process();
+    quiet.open = vec![log, cache];
+    assert_eq!(grade(quiet), Some(Grade::Digest));
+}
+
+#[test]
+fn a_process_older_than_the_activation_is_not_proven_by_files_that_may_have_changed_under_it() {
+    let early = Process { started: Started::BeforeActivation, ..process() };
+    assert_eq!(grade(early.clone()), None);
+    assert_eq!(grade(Process { started: Started::Unknown, ..process() }), Some(Grade::Digest));
+    // By hand, from the very bytes of the release: no old code, and none of the agent's starts.
+    let by_hand = Process { parentage: Parentage::Stray, marker: None, cwd: None, ..early };
+    let seen = ServiceEvidence { processes: vec![process(), by_hand], ..evidence() };
+    assert_eq!(kinds(&seen), []);
+}
+
+#[test]
+fn a_supervised_process_that_may_not_be_read_is_never_proof_and_a_hidden_stranger_changes_nothing() {
+    let unreadable = Mapped { digest: None, ..interpreter().executable };
+    let blind = Process { executable: unreadable, marker: None, cwd: None, mappings: vec![], ..process() };
+    assert_eq!(kinds(&ServiceEvidence { processes: vec![blind], ..evidence() }), [Kind::Process]);
+    let seen = ServiceEvidence { hidden: 300, ..evidence() };
+    assert_eq!(kinds(&seen), []);
+}
+
+#[test]
+fn a_library_upgraded_under_a_service_is_a_finding_only_where_it_is_pinned() {
+    let upgraded = |path: &str| Mapped { link: LinkState::Deleted, ..read(path, 70, None) };
+    let libssl = upgraded("/usr/lib/x86_64-linux-gnu/libssl.so.3");
+    let maps = |mapped: &Mapped| ServiceEvidence {
+        processes: vec![Process { mappings: vec![mapped.clone()], ..process() }],
+        outside: vec![mapped.clone()],
+        ..evidence()
+    };
+    assert_eq!(kinds(&maps(&libssl)), []);
+    assert_eq!(kinds(&maps(&upgraded("/tmp/libssl.so.3"))), [Kind::Process], "nobody installs there");
+    assert_eq!(kinds(&maps(&upgraded("/usr/local/lib/libssl.so.3"))), [Kind::Process]);
+
+    let pinned = |digest: u8, seen: &ServiceEvidence| {
+        let pin = crate::release::Pin { path: "/*/libssl.so.3".into(), digests: vec![Digest([digest; 32])] };
+        let usr = crate::release::Pin { path: "/usr/lib/*/libssl.so.3".into(), ..pin.clone() };
+        let strict = Descriptor { pins: vec![pin, usr], ..(*descriptor(2)).clone() };
+        let mut catalogue = Catalogue::default();
+        catalogue.add(NEW.parse().unwrap(), Arc::new(strict), Digest([102; 32]));
+        compare(&hold_new(), Some(seen), &catalogue).findings
+    };
+    assert_eq!(pinned(70, &maps(&libssl)), []);
+    assert_eq!(pinned(70, &maps(&upgraded("/tmp/libssl.so.3"))), [], "a pin vouches for what no package brought");
+    let found = pinned(71, &maps(&libssl)).remove(0);
+    assert_eq!((found.key.kind, found.key.what.as_str()), (Kind::Process, libssl.path.as_str()));
+    assert!(found.expected.contains(&Digest([71; 32]).to_string()), "{found}");
+    assert!(found.found.contains(&Digest([70; 32]).to_string()) && found.found.contains("(deleted)"), "{found}");
+    let unread = Mapped { digest: None, ..libssl };
+    assert_eq!(pinned(70, &maps(&unread)).len(), 1, "not to know is not to be right");
+    assert_eq!(pinned(70, &ServiceEvidence { outside_omitted: 1, ..evidence() }).len(), 1);
 }

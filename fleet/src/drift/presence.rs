@@ -31,11 +31,8 @@ pub struct Sight {
 /// The findings about the node itself.
 pub fn presence(node: &NodeName, sight: &Sight, now: Timestamp, limits: Limits) -> Vec<Finding> {
     let finding = |kind, what: &str, expected: &str, found: String| {
-        vec![Finding {
-            key: FindingKey { node: node.clone(), service: None, kind, what: what.into() },
-            expected: expected.into(),
-            found,
-        }]
+        let key = FindingKey { node: node.clone(), service: None, kind, what: what.into() };
+        vec![Finding::new(key, expected, found)]
     };
     if !sight.enrolled {
         return finding(Kind::Unmanaged, "agent", "an agent", "none has ever joined".into());

@@ -95,7 +95,7 @@ documents! {
     /// Its numbers.
     DriftSummary { nodes: u32, compliant: u32, drifted: u32, unreachable: u32, findings: usize }
     /// One finding.
-    Finding { node: String, service: Option<String>, kind: String, what: String, expected: Option<String>, found: Option<String>, severity: String, first_seen: String }
+    Finding { node: String, service: Option<String>, kind: String, what: String, expected: Option<String>, found: Option<String>, severity: String, first_seen: String, by: Option<String>, changed_at: Option<String> }
     /// What every node proved.
     VerifyReport { made_at: String, proofs: Vec<Proof>, findings: Vec<Finding> }
     /// One proof.
@@ -172,7 +172,7 @@ mod tests {
         );
         assert_eq!(
             json["items"][0],
-            serde_json::json!({"node": "web-12", "service": "shop", "kind": "file", "what": "etc/shop.toml", "expected": "sha256 77c0", "found": "sha256 e1b4", "severity": "warning", "firstSeen": "2026-11-19T09:14:03Z"})
+            serde_json::json!({"node": "web-12", "service": "shop", "kind": "file", "what": "etc/shop.toml", "expected": "sha256 77c0", "found": "sha256 e1b4", "severity": "warning", "firstSeen": "2026-11-19T09:14:03Z", "by": null, "changedAt": null})
         );
     }
 

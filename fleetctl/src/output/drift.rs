@@ -53,11 +53,13 @@ pub fn findings(list: &[v1::Finding], now_ms: i64) -> String {
 
 /// The table of findings with how bad they are, and since when to the second.
 fn wide(list: &[v1::Finding]) -> String {
-    let mut rows = Columns::new(&["NODE", "SERVICE", "KIND", "SEVERITY", "WHAT", "EXPECTED", "FOUND", "SINCE"]);
+    let mut rows =
+        Columns::new(&["NODE", "SERVICE", "KIND", "SEVERITY", "WHAT", "EXPECTED", "FOUND", "SINCE", "CHANGED", "BY"]);
     for f in list {
         let cells = [&f.node, &f.service, &f.kind, &f.severity, &f.what, &f.expected, &f.found];
-        let since = rfc3339_seconds(f.since_ms);
-        rows.row(cells.into_iter().map(|cell| or_dash(cell)).chain([since]));
+        let changed = f.changed_at_ms.map_or_else(|| "-".to_owned(), rfc3339_seconds);
+        let rest = [rfc3339_seconds(f.since_ms), changed, or_dash(&f.by)];
+        rows.row(cells.into_iter().map(|cell| or_dash(cell)).chain(rest));
     }
     if rows.is_empty() { String::new() } else { rows.to_text() }
 }
@@ -117,15 +119,16 @@ pub fn mixed_note(services: &[String]) -> String {
 /// The findings as comma-separated values. Not knowing is a record too: a heading alone means that nothing differs.
 pub fn to_csv(seen: &Seen) -> String {
     let report = &seen.report;
-    let mut text = csv::record(["node", "service", "kind", "what", "expected", "found", "severity", "since"]);
+    let mut text =
+        csv::record(["node", "service", "kind", "what", "expected", "found", "severity", "since", "changed", "by"]);
     for f in &report.findings {
-        let since = rfc3339(f.since_ms);
-        text += &csv::record(
-            [&f.node, &f.service, &f.kind, &f.what, &f.expected, &f.found, &f.severity, &since].map(String::as_str),
-        );
+        let (since, changed) = (rfc3339(f.since_ms), f.changed_at_ms.map(rfc3339).unwrap_or_default());
+        let cells =
+            [&f.node, &f.service, &f.kind, &f.what, &f.expected, &f.found, &f.severity, &since, &changed, &f.by];
+        text += &csv::record(cells.map(String::as_str));
     }
     if let Some(why) = &seen.unknown {
-        text += &csv::record(["", "", "unknown", why, "", "", "critical", &rfc3339(report.made_at_ms)]);
+        text += &csv::record(["", "", "unknown", why, "", "", "critical", &rfc3339(report.made_at_ms), "", ""]);
     }
     text
 }
@@ -180,7 +183,7 @@ web-31  -        unreachable  no contact     -                       -          
     fn spreadsheets_get_records() {
         let text = to_csv(&seen(drift()));
         assert_eq!(text.lines().count(), 6);
-        assert!(text.contains("web-12,shop,mode,bin/shop,0755,0777,warning,2026-11-19T09:14:03Z\r\n"), "{text}");
+        assert!(text.contains("web-12,shop,mode,bin/shop,0755,0777,warning,2026-11-19T09:14:03Z,2026-11-19T09:13:00Z,\"vim (pid 123), root via alice\"\r\n"), "{text}");
     }
     #[test]
     fn a_spreadsheet_says_that_nobody_knows() {
@@ -198,8 +201,10 @@ web-31  -        unreachable  no contact     -                       -          
         let line = text.lines().nth(3).unwrap_or_default();
         assert_eq!(
             line,
-            "web-22  shop     process      critical  pid 911        r-51ab09c4e2f1 (2.3.0)  r-4410ffe2aaaa (2.2.9)  2026-11-19T09:14:03Z"
+            "web-22  shop     process      critical  pid 911        r-51ab09c4e2f1 (2.3.0)  r-4410ffe2aaaa (2.2.9)  2026-11-19T09:14:03Z  -                     -"
         );
+        let line = text.lines().nth(2).unwrap_or_default();
+        assert!(line.ends_with("2026-11-19T09:14:03Z  2026-11-19T09:13:00Z  vim (pid 123), root via alice"), "{line}");
     }
 
     #[test]

@@ -95,7 +95,13 @@ fn case(finding: &v1::Finding) -> Case {
     let result = if is_blind(&kind) {
         Outcome::Error { kind: kind.clone(), message }
     } else {
-        let text = format!("{}, since {}", finding.severity, rfc3339_seconds(finding.since_ms));
+        let mut text = format!("{}, since {}", finding.severity, rfc3339_seconds(finding.since_ms));
+        if let Some(at) = finding.changed_at_ms {
+            text += &format!(", changed {}", rfc3339_seconds(at));
+        }
+        if !finding.by.is_empty() {
+            text += &format!(", by {}", finding.by);
+        }
         Outcome::Failed { kind: kind.clone(), message, text }
     };
     Case { class: class(&finding.service), name: format!("{kind} {what}"), result }
@@ -168,7 +174,7 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::samples::{START, clean, drift as drifted, finding, hostile, seen, seen_node};
+    use crate::output::samples::{START, clean, drift as drifted, finding, hostile, seen, seen_node, traced};
     use crate::output::verify::tests::proof;
 
     #[test]
@@ -178,7 +184,7 @@ mod tests {
             compliant: 1,
             drifted: 1,
             findings: vec![
-                finding("web-12", "mode", "bin/shop", "0755", "0777", "warning"),
+                traced(finding("web-12", "mode", "bin/shop", "0755", "0777", "warning")),
                 finding("web-31", "unreachable", "no contact", "", "", "critical"),
             ],
             ..drifted()
@@ -196,7 +202,7 @@ mod tests {
   </testsuite>
   <testsuite name="web-12" tests="1" failures="1" errors="0" skipped="0" time="0" timestamp="2026-11-21T09:14:03">
     <testcase classname="fleet.shop" name="mode bin/shop" time="0">
-      <failure type="mode" message="bin/shop: expected 0755, found 0777">warning, since 2026-11-19T09:14:03Z</failure>
+      <failure type="mode" message="bin/shop: expected 0755, found 0777">warning, since 2026-11-19T09:14:03Z, changed 2026-11-19T09:13:00Z, by vim (pid 123), root via alice</failure>
     </testcase>
   </testsuite>
   <testsuite name="web-31" tests="1" failures="0" errors="1" skipped="0" time="0" timestamp="2026-11-21T09:14:03">

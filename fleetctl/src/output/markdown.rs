@@ -19,12 +19,12 @@ pub fn render(seen: &Seen) -> String {
         text += &format!("**UNKNOWN**: {}\n\n", escape(why));
     }
     if !report.findings.is_empty() {
-        text += "| Node | Service | Kind | What | Expected | Found | Severity | Since |\n";
-        text += "| --- | --- | --- | --- | --- | --- | --- | --- |\n";
+        text += "| Node | Service | Kind | What | Expected | Found | Severity | Since | By |\n";
+        text += "| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n";
     }
     for f in &report.findings {
         let since = age_at(report.made_at_ms, f.since_ms);
-        let cells = [&f.node, &f.service, &f.kind, &f.what, &f.expected, &f.found, &f.severity, &since];
+        let cells = [&f.node, &f.service, &f.kind, &f.what, &f.expected, &f.found, &f.severity, &since, &f.by];
         text += &format!("| {} |\n", cells.map(|cell| escape(cell)).join(" | "));
     }
     if !report.findings.is_empty() {
@@ -65,10 +65,10 @@ mod tests {
             render(&seen(drifted)),
             "### Fleet drift: DRIFT
 
-| Node | Service | Kind | What | Expected | Found | Severity | Since |
-| --- | --- | --- | --- | --- | --- | --- | --- |
-| web-12 | shop | mode | bin/shop | 0755 | 0777 | warning | 2d |
-| web-22 | shop | process | pid 911 | r-51ab09c4e2f1 (2.3.0) | r-4410ffe2aaaa (2.2.9) | critical | 2d |
+| Node | Service | Kind | What | Expected | Found | Severity | Since | By |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| web-12 | shop | mode | bin/shop | 0755 | 0777 | warning | 2d | vim (pid 123), root via alice |
+| web-22 | shop | process | pid 911 | r-51ab09c4e2f1 (2.3.0) | r-4410ffe2aaaa (2.2.9) | critical | 2d | - |
 
 3 of 40 nodes drifted (2 findings), 1 unreachable, 36 compliant. Scanned 12s ago.
 "
@@ -100,7 +100,7 @@ mod tests {
         let row = text.lines().find(|line| line.starts_with("| n1 ")).unwrap_or_default();
         assert_eq!(
             row,
-            "| n1 | shop | extra | a\\|b\"c'd e&lt;f&gt;\u{fffd}\\`g\\` \\[x\\](y) =SUM\\\\ | - | it's \"\\|\" &amp;amp; | warning | 2d |"
+            "| n1 | shop | extra | a\\|b\"c'd e&lt;f&gt;\u{fffd}\\`g\\` \\[x\\](y) =SUM\\\\ | - | it's \"\\|\" &amp;amp; | warning | 2d | - |"
         );
     }
 }

@@ -142,7 +142,8 @@ pub fn render(seen: &Seen, thresholds: &Thresholds) -> (String, State) {
                 "unreachable {}",
                 age(u64::try_from(report.made_at_ms.saturating_sub(finding.since_ms)).unwrap_or(0))
             ),
-            kind => format!("{kind} {}", finding.what),
+            kind if finding.by.is_empty() => format!("{kind} {}", finding.what),
+            kind => format!("{kind} {} by {}", finding.what, finding.by),
         };
         by_node.entry(&finding.node).or_default().push(harmless(&what));
     }
@@ -190,7 +191,10 @@ mod tests {
             text.lines().next().unwrap(),
             "FLEET DRIFT CRITICAL - 3 of 40 nodes drifted, 1 unreachable, 36 compliant | drifted_nodes=3;0;2;0;40 unreachable_nodes=1;0;4;0;40 compliant=90%;;;0;100 scan_age=312s;3600;86400;0"
         );
-        assert!(text.contains("\nweb-12: file etc/shop.toml, mode bin/shop\n"), "{text}");
+        assert!(
+            text.contains("\nweb-12: file etc/shop.toml, mode bin/shop by vim (pid 123), root via alice\n"),
+            "{text}"
+        );
         assert!(text.contains("\nweb-31: unreachable 2d\n"), "{text}");
         assert!(text.lines().next().unwrap().split('|').next().unwrap().len() <= 80);
     }

@@ -168,7 +168,14 @@ pub(crate) fn finding(node: &str, kind: &str, what: &str, expected: &str, found:
         found: found.into(),
         since_ms: START - 2 * 86_400_000,
         severity: severity.into(),
+        ..v1::Finding::default()
     }
+}
+
+/// The same, with who changed the file, a minute before it was found.
+pub(crate) fn traced(finding: v1::Finding) -> v1::Finding {
+    let changed_at_ms = Some(finding.since_ms - 63_000);
+    v1::Finding { by: "vim (pid 123), root via alice".into(), changed_at_ms, ..finding }
 }
 
 /// Three of forty nodes drifted, one silent.
@@ -177,7 +184,7 @@ pub(crate) fn drift() -> v1::DriftReport {
         made_at_ms: START,
         findings: vec![
             finding("web-12", "file", "etc/shop.toml", "sha256 77c0", "sha256 e1b4", "warning"),
-            finding("web-12", "mode", "bin/shop", "0755", "0777", "warning"),
+            traced(finding("web-12", "mode", "bin/shop", "0755", "0777", "warning")),
             finding("web-22", "process", "pid 911", "r-51ab09c4e2f1 (2.3.0)", "r-4410ffe2aaaa (2.2.9)", "critical"),
             finding("db-03", "missing", "lib/x.so", "sha256 1111", "", "warning"),
             finding("web-31", "unreachable", "no contact", "", "", "critical"),

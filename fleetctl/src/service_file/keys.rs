@@ -43,7 +43,8 @@ pub(super) const RUN: Keys =
 pub(super) const HEALTH: Keys =
     Keys { of: "health", supported: &["http", "interval", "successes", "timeout"], later: &["expect_version"] };
 pub(super) const HTTP: Keys = Keys { of: "http", supported: &["url", "path", "status"], later: &["contains"] };
-pub(super) const PROOF: Keys = Keys { of: "proof", supported: &["minimum_grade"], later: &[] };
+pub(super) const PROOF: Keys = Keys { of: "proof", supported: &["minimum_grade", "pin"], later: &[] };
+pub(super) const PIN: Keys = Keys { of: "proof.pin", supported: &["path", "digest"], later: &["package"] };
 pub(super) const DEPLOY: Keys = Keys {
     of: "deploy",
     supported: &[
@@ -67,7 +68,8 @@ pub(super) const MIGRATE: Keys =
     Keys { of: "migrate", supported: &["run", "once", "timeout", "place"], later: &["user"] };
 
 /// Every mapping, to find where a misplaced key belongs.
-const ALL: [&Keys; 11] = [&FILE, &RELEASE, &FILES, &RUN, &HEALTH, &HTTP, &PROOF, &DEPLOY, &TEST, &HOOKS, &MIGRATE];
+const ALL: [&Keys; 12] =
+    [&FILE, &RELEASE, &FILES, &RUN, &HEALTH, &HTTP, &PROOF, &PIN, &DEPLOY, &TEST, &HOOKS, &MIGRATE];
 
 /// A mapping whose keys are all supported.
 pub(super) struct Section {

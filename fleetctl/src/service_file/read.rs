@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use fleet::Millis;
-use fleet::release::{Grade, Probe, Run};
+use fleet::release::{Grade, MOST_PINNED_DIGESTS, MOST_PINS, Pin, Probe, Run};
 
 use super::command;
 use super::error::Problem;
@@ -49,7 +49,7 @@ pub(super) fn service_file(path: &Path, root: Node) -> Result<ServiceFile, Probl
     let run_place = run_node.place;
     let run = Run { user, ..run(run_node)? };
     let health = top.take("health")?.map(health).transpose()?;
-    let minimum_grade = top.take("proof")?.map(proof).transpose()?.flatten().unwrap_or(Grade::Digest);
+    let (minimum_grade, pins) = top.take("proof")?.map(proof).transpose()?.unwrap_or((Grade::Digest, Vec::new()));
     let migrate = top.take("hooks")?.map(rollout::hooks).transpose()?.flatten();
     let deploy = top.take("deploy")?.map(rollout::deploy).transpose()?.unwrap_or_default();
     let deploy = DeployDefaults { migrate, ..deploy };
@@ -64,6 +64,7 @@ pub(super) fn service_file(path: &Path, root: Node) -> Result<ServiceFile, Probl
         run,
         health,
         minimum_grade,
+        pins,
         deploy,
         run_place,
     })
@@ -346,9 +347,51 @@ fn address(node: &Node, what: &str) -> Result<String, Problem> {
     Ok(found)
 }
 
-fn proof(node: Node) -> Result<Option<Grade>, Problem> {
-    Section::open(node, &keys::PROOF)?
-        .take("minimum_grade")?
-        .map(|node| parsed(&node, "proof.minimum_grade"))
-        .transpose()
+fn proof(node: Node) -> Result<(Grade, Vec<Pin>), Problem> {
+    let mut section = Section::open(node, &keys::PROOF)?;
+    let grade = section.take("minimum_grade")?.map(|node| parsed(&node, "proof.minimum_grade")).transpose()?;
+    let pins = section.take("pin")?.map(pins).transpose()?.unwrap_or_default();
+    Ok((grade.unwrap_or(Grade::Digest), pins))
+}
+
+/// What `sha256sum` prints, with its name before it.
+const DIGEST_EXAMPLE: &str = "digest: \"sha256:…64 hexadecimal digits…\"";
+
+fn pins(node: Node) -> Result<Vec<Pin>, Problem> {
+    let place = node.place;
+    let items = list(node, "proof.pin", "- {path: /usr/lib/*/libssl.so.3, digest: \"sha256:…\"}")?;
+    if items.len() > MOST_PINS {
+        return Err(Problem::new(
+            place,
+            format!("'proof.pin' has {} items, more than the {MOST_PINS} accepted", items.len()),
+        ));
+    }
+    items.into_iter().map(pin).collect()
+}
+
+fn pin(node: Node) -> Result<Pin, Problem> {
+    let mut section = Section::open(node, &keys::PIN)?;
+    let path_node = section.require("path", "path: /usr/lib/*/libssl.so.3")?;
+    let path = text(&path_node, "proof.pin.path")?;
+    if !path.starts_with('/') || path.split('/').skip(1).any(|part| matches!(part, "" | "." | ".." | "**")) {
+        return Err(Problem::new(
+            path_node.place,
+            format!("'proof.pin.path' is '{}', which is no plain absolute path", shown(&path)),
+        )
+        .help("write the path as the kernel shows it, where * stands for anything but '/': /usr/lib/*/libssl.so.3"));
+    }
+    let node = section.require("digest", DIGEST_EXAMPLE)?;
+    let place = node.place;
+    let nodes = match &node.value {
+        Value::List(_) => list(node, "proof.pin.digest", DIGEST_EXAMPLE)?,
+        _ => vec![node],
+    };
+    if nodes.is_empty() || nodes.len() > MOST_PINNED_DIGESTS {
+        return Err(Problem::new(
+            place,
+            format!("'proof.pin.digest' has {} digests, and 1 to {MOST_PINNED_DIGESTS} are accepted", nodes.len()),
+        ));
+    }
+    let digests = nodes.iter().map(|node| parsed(node, "proof.pin.digest")).collect::<Result<_, _>>()?;
+    Ok(Pin { path, digests })
 }

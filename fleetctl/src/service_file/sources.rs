@@ -229,6 +229,7 @@ impl Sources {
             run: file.run.clone(),
             health: file.health.clone(),
             minimum_grade: file.minimum_grade,
+            pins: file.pins.clone(),
             manifest,
         };
         fleet_bundle::check(&descriptor)?;

@@ -7,13 +7,17 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use fleet::ReleaseId;
 use fleet::evidence::{DeviationKind, FileDeviation};
 use fleet::manifest::{Entry, EntryKind, Manifest};
+use fleet::{Digest, Millis, ReleaseId};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, open, openat, readlinkat, statat};
 
 use super::digests::{Digests, Print};
 use crate::platform::MOST_DEVIATIONS;
+
+/// What is not of the release is read up to here, to tell one change from the next: a log that somebody left in the
+/// release's directory may be of any size, and a look must end.
+const LARGEST_FOUND: u64 = 64 << 20;
 
 /// What a walk found.
 pub(super) struct Deviations {
@@ -31,6 +35,7 @@ pub(super) fn deviations(root: &Path, held: &ReleaseId, manifest: &Manifest, dig
         owner: nix::unistd::geteuid().as_raw(),
         visited: BTreeSet::new(),
         unread: BTreeSet::new(),
+        now: now(),
         found: Deviations { listed: Vec::new(), omitted: 0 },
     };
     match release_directory(root, held) {
@@ -69,7 +74,16 @@ struct Walk<'a> {
     visited: BTreeSet<String>,
     /// Directories that could not be listed: what lies below is unknown, not missing.
     unread: BTreeSet<String>,
+    /// When the walk began, by the clock that change times are taken from.
+    now: Millis,
     found: Deviations,
+}
+
+/// What an inode tells of a deviation beside the deviation.
+#[derive(Default)]
+struct Trace {
+    content: Option<Digest>,
+    changed: Option<Millis>,
 }
 
 impl Walk<'_> {
@@ -120,7 +134,8 @@ impl Walk<'_> {
             let listed = self.manifest.get(&path);
             let implied = listed.is_none() && self.directories.contains(path.as_str());
             if name.to_str().is_err() || (listed.is_none() && !implied) {
-                self.note(&path, DeviationKind::Extra, "nothing", kind(&found));
+                let content = self.found_content(directory, name, &found);
+                self.note_of(&path, DeviationKind::Extra, "nothing", kind(&found), &found, content);
                 continue;
             }
             self.visited.insert(path.clone());
@@ -144,7 +159,8 @@ impl Walk<'_> {
         found: &Stat,
     ) -> Option<OwnedFd> {
         if FileType::from_raw_mode(found.st_mode) != FileType::Directory {
-            self.note(path, DeviationKind::File, "a directory", kind(found));
+            let content = self.found_content(above, name, found);
+            self.note_of(path, DeviationKind::File, "a directory", kind(found), found, content);
             return None;
         }
         self.owner_of(path, found);
@@ -169,7 +185,7 @@ impl Walk<'_> {
                 self.owner_of(path, found);
                 match readlinkat(directory, name, Vec::new()) {
                     Ok(now) if now.to_bytes() == target.as_bytes() => {}
-                    Ok(now) => self.note(path, DeviationKind::Symlink, target, now.to_string_lossy()),
+                    Ok(now) => self.note_of(path, DeviationKind::Symlink, target, now.to_string_lossy(), found, None),
                     Err(refused) => self.note(path, DeviationKind::Unreadable, target, refused.to_string()),
                 }
             }
@@ -178,29 +194,33 @@ impl Walk<'_> {
                 self.mode_of(entry, found);
                 let now = u64::try_from(found.st_size).unwrap_or(0);
                 if now != *size {
-                    self.note(
-                        path,
-                        DeviationKind::File,
-                        format!("{size} bytes, {}", sha256.short()),
-                        format!("{now} bytes"),
-                    );
+                    let content = self.found_content(directory, name, found);
+                    let digest = content.map_or_else(|| "not read".into(), |digest| digest.short());
+                    let expected = format!("{size} bytes, {}", sha256.short());
+                    self.note_of(path, DeviationKind::File, expected, format!("{now} bytes, {digest}"), found, content);
                     return;
                 }
                 match self.content(directory, name, found) {
                     Ok(digest) if digest == *sha256 => {}
-                    Ok(digest) => self.note(path, DeviationKind::File, sha256.to_string(), digest.to_string()),
+                    Ok(digest) => {
+                        let (expected, now) = (sha256.to_string(), digest.to_string());
+                        self.note_of(path, DeviationKind::File, expected, now, found, Some(digest));
+                    }
                     Err(cause) => self.note(path, DeviationKind::Unreadable, sha256.to_string(), cause.to_string()),
                 }
             }
             EntryKind::Symlink { target } => {
-                self.note(path, DeviationKind::File, format!("a link to {target}"), kind(found))
+                let content = self.found_content(directory, name, found);
+                self.note_of(path, DeviationKind::File, format!("a link to {target}"), kind(found), found, content)
             }
-            EntryKind::File { .. } => self.note(path, DeviationKind::File, "a regular file", kind(found)),
+            EntryKind::File { .. } => {
+                self.note_of(path, DeviationKind::File, "a regular file", kind(found), found, None)
+            }
             EntryKind::Directory => {}
         }
     }
 
-    fn content(&self, directory: BorrowedFd<'_>, name: &std::ffi::CStr, found: &Stat) -> io::Result<fleet::Digest> {
+    fn content(&self, directory: BorrowedFd<'_>, name: &std::ffi::CStr, found: &Stat) -> io::Result<Digest> {
         if let Some(digest) = self.digests.remembered(&Print::of_stat(found)) {
             return Ok(digest);
         }
@@ -211,14 +231,16 @@ impl Walk<'_> {
 
     fn owner_of(&mut self, path: &str, found: &Stat) {
         if found.st_uid != self.owner {
-            self.note(path, DeviationKind::Owner, format!("uid {}", self.owner), format!("uid {}", found.st_uid));
+            let (expected, now) = (format!("uid {}", self.owner), format!("uid {}", found.st_uid));
+            self.note_of(path, DeviationKind::Owner, expected, now, found, None);
         }
     }
 
     fn mode_of(&mut self, entry: &Entry, found: &Stat) {
         let now = found.st_mode & 0o7777;
         if now != entry.mode {
-            self.note(entry.path.as_str(), DeviationKind::Mode, format!("{:04o}", entry.mode), format!("{now:04o}"));
+            let expected = format!("{:04o}", entry.mode);
+            self.note_of(entry.path.as_str(), DeviationKind::Mode, expected, format!("{now:04o}"), found, None);
         }
     }
 
@@ -238,18 +260,62 @@ impl Walk<'_> {
         }
     }
 
+    /// The digest of what was found in the place of something else, or of nothing: None of what is no regular file,
+    /// cannot be read, or is so large that the proof of the others would wait for it.
+    fn found_content(&self, directory: BorrowedFd<'_>, name: &std::ffi::CStr, found: &Stat) -> Option<Digest> {
+        let bearable = FileType::from_raw_mode(found.st_mode) == FileType::RegularFile
+            && u64::try_from(found.st_size).is_ok_and(|size| size <= LARGEST_FOUND);
+        if bearable { self.content(directory, name, found).ok() } else { None }
+    }
+
     fn note(&mut self, path: &str, kind: DeviationKind, expected: impl Into<String>, found: impl Into<String>) {
+        self.note_traced(path, kind, expected.into(), found.into(), Trace::default());
+    }
+
+    fn note_of(
+        &mut self,
+        path: &str,
+        kind: DeviationKind,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+        inode: &Stat,
+        content: Option<Digest>,
+    ) {
+        let changed = Some(Millis(self.now.0.saturating_sub(changed_at(inode).0)));
+        self.note_traced(path, kind, expected.into(), found.into(), Trace { content, changed });
+    }
+
+    fn note_traced(&mut self, path: &str, kind: DeviationKind, expected: String, found: String, trace: Trace) {
         if self.found.listed.len() < MOST_DEVIATIONS {
             self.found.listed.push(FileDeviation {
                 path: path.to_owned(),
                 kind,
-                expected: expected.into(),
-                found: found.into(),
+                expected,
+                found,
+                content: trace.content,
+                by: None,
+                changed: trace.changed,
             });
         } else {
             self.found.omitted += 1;
         }
     }
+}
+
+/// Now, by the clock that the kernel writes into inodes: never compared with another machine's.
+fn now() -> Millis {
+    use nix::time::{ClockId, clock_gettime};
+    clock_gettime(ClockId::CLOCK_REALTIME).map_or(Millis(0), |now| milliseconds(now.tv_sec(), now.tv_nsec()))
+}
+
+/// When the inode was last changed. Its integers differ in width between architectures, hence the casts.
+#[allow(clippy::unnecessary_cast)]
+fn changed_at(found: &Stat) -> Millis {
+    milliseconds(found.st_ctime as i64, found.st_ctime_nsec as i64)
+}
+
+fn milliseconds(seconds: i64, nanoseconds: i64) -> Millis {
+    Millis(u64::try_from(seconds.saturating_mul(1_000).saturating_add(nanoseconds / 1_000_000)).unwrap_or(0))
 }
 
 fn kind(found: &Stat) -> &'static str {

@@ -4,6 +4,8 @@
 use std::io;
 use std::path::Path;
 
+use fleet::Millis;
+
 /// Bytes that this process may still write below `path`, which must exist.
 ///
 /// # Errors
@@ -22,6 +24,14 @@ pub fn free_space(path: &Path) -> io::Result<u64> {
 pub fn exchange(one: &Path, other: &Path) -> io::Result<()> {
     use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
     Ok(renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE)?)
+}
+
+/// How long this machine has been up, suspended time included: the clock by which processes have their ages.
+pub fn up() -> Millis {
+    use nix::time::{ClockId, clock_gettime};
+    let Ok(since_boot) = clock_gettime(ClockId::CLOCK_BOOTTIME) else { return Millis(0) };
+    let seconds = u64::try_from(since_boot.tv_sec()).unwrap_or(0);
+    Millis(seconds.saturating_mul(1_000) + u64::try_from(since_boot.tv_nsec()).unwrap_or(0) / 1_000_000)
 }
 
 /// Whether this process has root's rights.

@@ -1,8 +1,8 @@
-//! The executable mappings of a process, from /proc/PID/maps, and the bytes behind each: through
-//! /proc/PID/map_files where permitted, else by path if the path still is that very file.
+//! The files that a process has mapped, from /proc/PID/maps, and the bytes behind each: through /proc/PID/map_files
+//! where permitted, else by path, here or in its own root, if the path still is that very file.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -18,7 +18,14 @@ pub(super) struct Inode {
     pub(super) number: u64,
 }
 
-/// One file mapped as executable; several ranges of one file are one mapping.
+impl Inode {
+    /// Whether it is the file that was found.
+    pub(super) fn is_of(self, found: &Metadata) -> bool {
+        found.ino() == self.number && found.dev() == rustix::fs::makedev(self.major, self.minor)
+    }
+}
+
+/// One mapped file; several ranges of one file are one mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mapping {
     /// As the kernel shows it, with ` (deleted)`.
@@ -28,12 +35,14 @@ pub(super) struct Mapping {
     range: String,
 }
 
-/// The executable mappings of a process.
+/// The mappings of a process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Mappings {
-    /// Those of files.
+    /// Executable ones of files.
     pub(super) files: Vec<Mapping>,
-    /// Those without a file: code made at run time. No release can vouch for it; it is counted.
+    /// Files that are mapped and nowhere executable.
+    pub(super) read: Vec<Mapping>,
+    /// Executable ones without a file: code made at run time. No release can vouch for it; it is counted.
     pub(super) anonymous: u32,
 }
 
@@ -44,6 +53,10 @@ impl Mapping {
             Some(path) => (path, true),
             None => (self.shown.clone(), false),
         }
+    }
+
+    fn is_of_same(&self, other: &Self) -> bool {
+        self.inode == other.inode && self.shown == other.shown
     }
 
     /// The very file that is mapped.
@@ -58,21 +71,26 @@ impl Mapping {
         {
             return Ok(file);
         }
-        let file = open(&self.shown, nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)?;
-        let found = file.metadata()?;
-        let mapped = self.inode;
-        if found.is_file()
-            && found.ino() == mapped.number
-            && found.dev() == rustix::fs::makedev(mapped.major, mapped.minor)
-        {
-            Ok(file)
-        } else {
-            Err(io::Error::other("another file has its name now"))
+        // For a process in a root of its own the path is right only there.
+        let in_its_root =
+            PathBuf::from(format!("/proc/{pid}/root")).join(self.shown.strip_prefix("/").unwrap_or(&self.shown));
+        let mut refused = io::Error::other("another file has its name now");
+        for path in [&self.shown, &in_its_root] {
+            match open(path, nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK) {
+                Ok(file) => {
+                    let found = file.metadata()?;
+                    if found.is_file() && self.inode.is_of(&found) {
+                        return Ok(file);
+                    }
+                }
+                Err(cause) => refused = cause,
+            }
         }
+        Err(refused)
     }
 }
 
-/// The executable mappings found in `details`.
+/// The mappings found in `details`.
 ///
 /// # Errors
 /// /proc refuses, or the process is gone.
@@ -88,19 +106,20 @@ fn parse(text: &[u8]) -> Mappings {
     let mut found = Mappings::default();
     for line in text.split(|byte| *byte == b'\n') {
         let Some(Line { range, permissions, inode, name }) = fields(line) else { continue };
-        if permissions.as_bytes().get(2) != Some(&b'x') {
-            continue;
-        }
+        let executable = permissions.as_bytes().get(2) == Some(&b'x');
         if inode.number == 0 {
             // [vdso] and [vsyscall] are the kernel's own.
-            found.anonymous += u32::from(!name.starts_with(b"[v"));
+            found.anonymous += u32::from(executable && !name.starts_with(b"[v"));
             continue;
         }
         let mapping = Mapping { shown: PathBuf::from(OsString::from_vec(unescape(name))), inode, range };
-        if !found.files.iter().any(|other| other.inode == mapping.inode && other.shown == mapping.shown) {
-            found.files.push(mapping);
+        let list = if executable { &mut found.files } else { &mut found.read };
+        if !list.iter().any(|other| mapping.is_of_same(other)) {
+            list.push(mapping);
         }
     }
+    let files = &found.files;
+    found.read.retain(|mapping| !files.iter().any(|other| mapping.is_of_same(other)));
     found
 }
 
@@ -168,6 +187,7 @@ mod tests {
         assert_eq!(found.anonymous, 1);
         let shown: Vec<_> = found.files.iter().map(|file| file.shown.to_str().unwrap()).collect();
         assert_eq!(shown, ["/bin/a b", "/memfd:x (deleted)", "/x\ny (deleted)"]);
+        assert_eq!(found.read.iter().map(|file| file.inode.number).collect::<Vec<_>>(), [18], "mapped, never executed");
         assert_eq!(found.files[0].range, "400000-452000");
         assert_eq!(found.files[1].path(), (PathBuf::from("/memfd:x"), true));
         assert_eq!(found.files[2].inode, Inode { major: 0xfd, minor: 0x1f, number: 5 });

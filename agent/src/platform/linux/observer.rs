@@ -4,7 +4,8 @@ use std::io;
 use std::path::PathBuf;
 
 use super::digests::Digests;
-use super::processes::Watch;
+use super::processes::{Found, Watch};
+use super::view::Home;
 use super::{files, proc};
 use crate::platform::{Look, Observer, Scope, Seen};
 
@@ -24,7 +25,8 @@ impl LinuxObserver {
     /// /proc is not mounted or hides the boot id.
     pub fn new(scope: Scope, services_root: PathBuf) -> io::Result<Self> {
         let services_root = std::fs::canonicalize(&services_root).unwrap_or(services_root);
-        Ok(Self { watch: Watch { scope, services_root, boot_id: proc::boot_id()? }, digests: Digests::default() })
+        let home = Home::new(&services_root);
+        Ok(Self { watch: Watch { scope, services_root, boot_id: proc::boot_id()?, home }, digests: Digests::default() })
     }
 }
 
@@ -32,9 +34,9 @@ impl Observer for LinuxObserver {
     fn look(&self, look: &Look<'_>) -> io::Result<Seen> {
         let files =
             look.held.map(|(held, manifest)| files::deviations(&look.place.root, held, manifest, &self.digests));
-        let processes = self.watch.processes(look, &self.digests)?;
+        let Found { processes, hidden, outside, outside_omitted } = self.watch.processes(look, &self.digests)?;
         let (files, files_omitted) = files.map_or((Vec::new(), 0), |found| (found.listed, found.omitted));
-        Ok(Seen { files, files_omitted, processes, current: look.place.live() })
+        Ok(Seen { files, files_omitted, processes, hidden, outside, outside_omitted, current: look.place.live() })
     }
 
     fn boot_id(&self) -> String {

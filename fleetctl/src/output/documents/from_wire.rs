@@ -264,6 +264,8 @@ impl From<v1::Finding> for Finding {
             found: some(m.found),
             severity: m.severity,
             first_seen: rfc3339(m.since_ms),
+            by: some(m.by),
+            changed_at: m.changed_at_ms.map(rfc3339),
         }
     }
 }
