@@ -42,10 +42,10 @@ pub struct Args {
     #[arg(long)]
     list_hosts: bool,
     /// With --graph: begin at this group
-    #[arg(value_name = "GROUP", default_value = "all", hide_default_value = true, requires = "graph")]
+    #[arg(value_name = "GROUP", default_value = "all", hide_default_value = true, conflicts_with_all = ["list", "host", "list_hosts"])]
     group: String,
     /// With --graph: show variables
-    #[arg(long, requires = "graph")]
+    #[arg(long, conflicts_with_all = ["list", "host", "list_hosts"])]
     vars: bool,
     /// Variables where they are set, instead of merged into each host
     #[arg(long, conflicts_with = "list_hosts")]

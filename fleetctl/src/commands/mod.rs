@@ -270,6 +270,7 @@ mod tests {
             "fleetctl ansible inventory -i hosts",
             "fleetctl ansible inventory --list --graph",
             "fleetctl ansible inventory --list web",
+            "fleetctl ansible inventory --list --vars",
             "fleetctl ansible inventory --host h --limit web",
             "fleetctl nodes import -i hosts --label =",
         ] {
