@@ -16,7 +16,7 @@ use crate::source::Source;
 use crate::text::json;
 use crate::text::node::{Kind, Node};
 use crate::text::yaml;
-use crate::vars_files::VarsFiles;
+use crate::vars_files::{Owners, VarsFiles};
 use crate::vault::passwords::Passwords;
 
 /// How inventories are read. The default runs nothing.
@@ -94,12 +94,13 @@ impl Reading {
         }
         let mut files = Vec::new();
         for base in bases {
-            files.push(VarsFiles::load(&base, &self.passwords, &mut model)?);
+            files.push(VarsFiles::load(&base, Owners::All, &self.passwords, &mut model)?);
         }
         let playbook = match &self.playbook {
             Playbook::None => None,
-            Playbook::Named(folder) | Playbook::Working(folder) => {
-                Some(VarsFiles::load(folder, &self.passwords, &mut model)?)
+            Playbook::Named(folder) => Some(VarsFiles::load(folder, Owners::All, &self.passwords, &mut model)?),
+            Playbook::Working(folder) => {
+                Some(VarsFiles::load(folder, Owners::HostsAndTheirGroups, &self.passwords, &mut model)?)
             }
         };
         let mut inventory = Inventory::settled(model, files);

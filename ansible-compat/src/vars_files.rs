@@ -25,13 +25,25 @@ pub(crate) struct VarsFiles {
     pub(crate) hosts: HashMap<usize, Vars>,
 }
 
+/// Whose files are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owners {
+    /// Those of every group and host.
+    All,
+    /// Those of hosts and of the groups that hosts are in: all that Ansible needs of a working directory.
+    HostsAndTheirGroups,
+}
+
 impl VarsFiles {
     /// Reads the variables of every known group and host below `base`.
-    pub(crate) fn load(base: &Path, passwords: &Passwords, model: &mut Model) -> Result<Self, Error> {
+    pub(crate) fn load(base: &Path, owners: Owners, passwords: &Passwords, model: &mut Model) -> Result<Self, Error> {
         let mut warnings = Vec::new();
-        let group_names = model.groups.iter().map(|group| group.name.as_str());
+        let inhabited: HashSet<usize> = model.hosts.iter().flat_map(|host| &host.lineage).copied().collect();
+        let is_read = |group: &usize| owners == Owners::All || inhabited.contains(group);
+        let group_names = model.groups.iter().map(|group| group.name.as_str()).enumerate();
+        let group_names = group_names.filter(|(at, _)| is_read(at));
         let groups = read_all(&base.join("group_vars"), group_names, passwords, &mut warnings)?;
-        let host_names = model.hosts.iter().map(|host| host.name.as_str());
+        let host_names = model.hosts.iter().map(|host| host.name.as_str()).enumerate();
         let hosts = read_all(&base.join("host_vars"), host_names, passwords, &mut warnings)?;
         model.warnings.append(&mut warnings);
         Ok(Self { groups, hosts })
@@ -40,7 +52,7 @@ impl VarsFiles {
 
 fn read_all<'a>(
     folder: &Path,
-    names: impl Iterator<Item = &'a str>,
+    names: impl Iterator<Item = (usize, &'a str)>,
     passwords: &Passwords,
     warnings: &mut Vec<String>,
 ) -> Result<HashMap<usize, Vars>, Error> {
@@ -53,7 +65,7 @@ fn read_all<'a>(
     }
     // One listing instead of four look-ups for each of thousands of hosts.
     let listed: HashSet<OsString> = directory(folder)?.into_iter().collect();
-    for (at, name) in names.enumerate() {
+    for (at, name) in names {
         let mut vars = Vars::new();
         for file in files_of(folder, name, &listed)? {
             vars.extend(read_file(&file, passwords)?);
