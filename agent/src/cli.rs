@@ -16,7 +16,7 @@ use crate::config::{Config, DEFAULT_PATH, DEFAULT_STATE};
 use crate::join::{self, Joined, Joining, TokenSource};
 use crate::layout::Layout;
 use crate::platform::linux::machine;
-use crate::platform::linux::{LinuxObserver, LinuxSupervisor};
+use crate::platform::linux::{LinuxObserver, LinuxSupervisor, WatchLimits, WatchPace};
 use crate::status::AgentStatus;
 
 /// Usage error, as in sysexits.h.
@@ -168,7 +168,14 @@ fn run(runtime: &tokio::runtime::Runtime, path: &Path) -> ExitCode {
         let mut config = Config::load(path)?;
         agent::resolve_root(&mut config)?;
         let supervisor = LinuxSupervisor::new().context("cannot use /proc")?;
-        let observer = LinuxObserver::new(config.scope, config.services_root.clone()).context("cannot use /proc")?;
+        let pace = WatchPace {
+            sweep_every: config.sweep_every,
+            rehash_every: config.rehash_every,
+            cpu_percent: config.observe_cpu_share,
+            ..WatchPace::default()
+        };
+        let observer = LinuxObserver::with(config.scope, config.services_root.clone(), pace, WatchLimits::default())
+            .context("cannot use /proc")?;
         Ok((config, supervisor, observer))
     };
     let (config, supervisor, observer) = match prepared() {

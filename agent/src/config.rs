@@ -14,6 +14,11 @@ pub const DEFAULT_PATH: &str = "/etc/fleet/agent.toml";
 /// Where state lives when nothing else is said.
 pub const DEFAULT_STATE: &str = "/var/lib/fleet-agent";
 
+/// However large a release is, its files are looked at this often.
+pub const LONGEST_BETWEEN_SWEEPS: Millis = Millis(fleet::looked::OLDEST_SWEEP.0 / 2);
+/// However slowly, they are read this often.
+const LONGEST_BETWEEN_HASHES: Millis = Millis(fleet::looked::OLDEST_HASH.0 / 2);
+
 /// The configuration of one agent.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -54,6 +59,16 @@ pub struct Config {
     /// whether the alarm fires. Off unless it is said: a production node has no processes that nobody asked for.
     #[serde(default)]
     pub selftest: bool,
+    /// Time between two looks at every file of what is held, although nothing was told of them.
+    #[serde(default = "default_sweep_every", deserialize_with = "span")]
+    pub sweep_every: Millis,
+    /// Time between two readings of every file of what is held.
+    #[serde(default = "default_rehash_every", deserialize_with = "span")]
+    pub rehash_every: Millis,
+    /// The part of one core that reading files again may take, in percent. What is asked for by a person, a deployment
+    /// or a change is read as fast as it goes.
+    #[serde(default = "default_observe_cpu_share")]
+    pub observe_cpu_share: u8,
     /// Time between two local looks at what runs.
     #[serde(default = "default_observe_every", deserialize_with = "span")]
     pub observe_every: Millis,
@@ -183,6 +198,21 @@ impl Config {
         if self.observe_every < Millis(100) {
             return Err(("observe_every", "at least 100ms: every look reads /proc".to_owned()));
         }
+        if self.sweep_every < Millis::from_secs(1) || self.sweep_every > LONGEST_BETWEEN_SWEEPS {
+            return Err((
+                "sweep_every",
+                format!("between 1s and {LONGEST_BETWEEN_SWEEPS}: the controller believes no older look"),
+            ));
+        }
+        if self.rehash_every < Millis::from_secs(60) || self.rehash_every > LONGEST_BETWEEN_HASHES {
+            return Err((
+                "rehash_every",
+                format!("between 1m and {LONGEST_BETWEEN_HASHES}: the controller believes no older reading"),
+            ));
+        }
+        if !(1..=100).contains(&self.observe_cpu_share) {
+            return Err(("observe_cpu_share", "between 1 and 100, the percent of one core".to_owned()));
+        }
         if self.service_user.as_deref() == Some("") {
             return Err(("service_user", "it is empty: name a user, or remove the line".to_owned()));
         }
@@ -239,6 +269,15 @@ fn default_keep_releases() -> usize {
 fn default_observe_every() -> Millis {
     Millis::from_secs(2)
 }
+fn default_sweep_every() -> Millis {
+    Millis::from_secs(60)
+}
+fn default_rehash_every() -> Millis {
+    Millis::from_secs(3_600)
+}
+fn default_observe_cpu_share() -> u8 {
+    10
+}
 fn default_drain_timeout() -> Millis {
     Millis::from_secs(30)
 }
@@ -282,6 +321,9 @@ mod tests {
             service_user = "nobody"
             selftest = true
             observe_every = "500ms"
+            sweep_every = "30s"
+            rehash_every = "6h"
+            observe_cpu_share = 5
             [balancer]
             drain_timeout = "5s"
             haproxy = { socket = "127.0.0.1:9999", backend = "hello", server = "n1" }
@@ -291,6 +333,8 @@ mod tests {
         assert_eq!(config.scope, Scope::Root);
         assert!(config.selftest);
         assert_eq!(config.when_controller_unreachable, WhenUnreachable::LastPermitted);
+        assert_eq!((config.sweep_every, config.rehash_every), (Millis(30_000), Millis::from_secs(6 * 3_600)));
+        assert_eq!(config.observe_cpu_share, 5);
         assert_eq!(config.balancer.unwrap().drain_timeout, Millis(5_000));
     }
 
@@ -306,6 +350,9 @@ mod tests {
             (&format!("{ok}keep_releases = 1"), "at least 2"),
             (&format!("{ok}observe_every = \"1ms\""), "100ms"),
             (&format!("{ok}observe_every = \"soon\""), "duration"),
+            (&format!("{ok}sweep_every = \"10m\""), "5m"),
+            (&format!("{ok}rehash_every = \"1d\""), "12h"),
+            (&format!("{ok}observe_cpu_share = 0"), "percent"),
             (&format!("{ok}scope = \"all\""), "machine"),
             (&format!("{ok}node = \"../x\""), "node"),
             (&format!("{ok}environment = {{ FLEET_RELEASE = \"x\" }}"), "FLEET_"),

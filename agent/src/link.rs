@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use fleet::deployment::{MigrationOrder, MigrationReport};
 use fleet::evidence::{Confirmation, MigrationEvidence, Progress, ServiceEvidence};
+use fleet::looked::Depth;
 use fleet::{Digest, Millis, Nonce, Order};
 use fleet_certs::{DialError, Dialer};
 use fleet_proto::v1::link_client::LinkClient;
@@ -33,6 +34,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 /// Changes within this time make one hint: a transfer in progress reports many times a second.
 const HINT_PAUSE: Duration = Duration::from_millis(100);
+/// A look that nobody asked for is followed by this many times as long without one: a file that is written all the time
+/// must not have the agent read it all the time.
+const REST: u32 = 9;
 /// Messages that may wait to be sent. An agent with nothing but attestations and hints needs two.
 const OUTBOX: usize = 8;
 
@@ -132,8 +136,8 @@ impl Line {
         self.set_channel(Some(channel));
         tracing::info!(controller = %self.address, "linked");
         // Only the newest challenge is worth an answer; the controller that sent it has given up the ones before.
-        let (challenge, challenges) = watch::channel(None);
-        let speaking = speak(node.clone(), challenges, outbox, observe_every);
+        let challenge = watch::Sender::new(None);
+        let speaking = speak(node.clone(), challenge.clone(), outbox, observe_every);
         let mut heard = Heard::Nothing;
         let listening = async {
             loop {
@@ -144,8 +148,13 @@ impl Line {
                             take(node, desired).await;
                         }
                         Some(to_agent::Message::Challenge(asked)) => {
+                            let depth = Depth::from(asked.depth());
                             match convert::parse::<Nonce>("nonce", &asked.nonce) {
-                                Ok(nonce) => _ = challenge.send(Some(nonce)),
+                                Ok(nonce) => challenge.send_modify(|newest| {
+                                    // What an earlier one asked for is still owed, if it was not answered yet.
+                                    let owed = newest.take().map_or(depth, |(_, owed): (Nonce, Depth)| owed.max(depth));
+                                    *newest = Some((nonce, owed));
+                                }),
                                 Err(error) => tracing::warn!("a challenge is refused: {error}"),
                             }
                         }
@@ -232,30 +241,36 @@ async fn take(node: &Arc<Node>, desired: Desired) {
 /// Answers challenges with a look made after they arrived; hints when something differs from what was last stated.
 async fn speak(
     node: Arc<Node>,
-    mut challenges: watch::Receiver<Option<Nonce>>,
+    challenges: watch::Sender<Option<(Nonce, Depth)>>,
     outbox: mpsc::Sender<FromAgent>,
     observe_every: Millis,
 ) {
     let mut changes = node.changes();
+    let mut asked = challenges.subscribe();
     let mut stated = None;
     let mut hinted = None;
     // When the next change may be hinted at: the first at once, a stream of them no more often than the pause.
     let mut next_hint = Instant::now();
     let mut changed_since = false;
-    let mut ticks = tokio::time::interval(observe_every.to_std());
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // Processes come and go without a word: they are looked at this long after they were last, whoever asked for that.
+    let mut next_look = Instant::now();
     loop {
         tokio::select! {
             biased;
-            asked = challenges.changed() => {
-                if asked.is_err() {
+            challenged = asked.changed() => {
+                if challenged.is_err() {
                     return;
                 }
-                let nonce = challenges.borrow_and_update().clone();
-                let Some(nonce) = nonce else { continue };
-                let attestation = node.attest(nonce).await;
+                let mut newest = None;
+                challenges.send_if_modified(|waiting| {
+                    newest = waiting.take();
+                    false
+                });
+                let Some((nonce, depth)) = newest else { continue };
+                let attestation = node.attest(nonce, depth).await;
                 stated = Some((observe::without_ages(attestation.services.clone()), attestation.migrations.clone()));
                 hinted = None;
+                next_look = Instant::now() + observe_every.to_std();
                 if outbox.send(from_agent(from_agent::Message::Attestation(attestation.into()))).await.is_err() {
                     return;
                 }
@@ -269,12 +284,15 @@ async fn speak(
                 continue;
             }
             () = tokio::time::sleep_until(next_hint), if changed_since => {}
-            _ = ticks.tick() => {}
+            () = tokio::time::sleep_until(next_look) => {}
         }
         changed_since = false;
-        next_hint = Instant::now() + HINT_PAUSE;
+        let began = Instant::now();
         // The free space of the disk is stated and not hinted at: it changes all the time.
-        let seen = (observe::without_ages(node.look().await), node.migrations());
+        let seen = (observe::without_ages(node.look(Depth::Events).await), node.migrations());
+        let ended = Instant::now();
+        next_hint = (began + HINT_PAUSE).max(ended + ended.duration_since(began) * REST);
+        next_look = (ended + observe_every.to_std()).max(next_hint);
         if stated.as_ref() == Some(&seen) || hinted.as_ref() == Some(&seen) {
             continue;
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use fleet::deployment::MigrationOrder;
 use fleet::evidence::{Attestation, MigrationEvidence, Progress, ServiceEvidence};
+use fleet::looked::Depth;
 use fleet::order::Reception;
 use fleet::{Digest, Generation, Hold, Millis, NodeName, Nonce, Order, ServiceName};
 use tokio::sync::watch;
@@ -105,6 +106,9 @@ impl Node {
                 }
             })
             .await;
+        if let Some(noticed) = node.tools.observer.noticed() {
+            node.forward(noticed);
+        }
         Ok(node)
     }
 
@@ -118,7 +122,7 @@ impl Node {
         self.tools.observer.boot_id()
     }
 
-    /// Counts changes of what any keeper says.
+    /// Counts changes of what any keeper says, and what was noticed on the node.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
@@ -140,12 +144,12 @@ impl Node {
         }
     }
 
-    /// Looks at everything now, and states it under `nonce`.
-    pub async fn attest(self: &Arc<Self>, nonce: Nonce) -> Attestation {
+    /// Looks now, as deep as asked, and states what is seen under `nonce`.
+    pub async fn attest(self: &Arc<Self>, nonce: Nonce, depth: Depth) -> Attestation {
         let (node, boot_id) = (self.name.clone(), self.boot_id());
         // Before the look: a migration that ends meanwhile shows as at work, and never the other way round.
         let migrations = self.migrations();
-        let services = self.look().await;
+        let services = self.look(depth).await;
         let disk_free = self.clone().blocking(|node| node.disk_free()).await.flatten();
         // After the look: no process is older than its machine.
         let (up, clock) = (self.moment(), clock::now());
@@ -191,9 +195,9 @@ impl Node {
         self.migrations.get().map(|migrations| migrations.reports()).unwrap_or_default()
     }
 
-    /// Looks at everything now.
-    pub async fn look(self: &Arc<Self>) -> Vec<ServiceEvidence> {
-        self.clone().blocking(|node| node.look_at_all()).await.unwrap_or_default()
+    /// Looks now: at every process, and at files as deep as asked.
+    pub async fn look(self: &Arc<Self>, depth: Depth) -> Vec<ServiceEvidence> {
+        self.clone().blocking(move |node| node.look_at_all(depth)).await.unwrap_or_default()
     }
 
     /// Stops working; the services keep running.
@@ -296,6 +300,16 @@ impl Node {
         lock(&self.kept).insert(service, Kept::Fenced { generation, reason });
     }
 
+    /// What is noticed on the node is a change like one of what a keeper says. Ends with the observer.
+    fn forward(&self, mut noticed: watch::Receiver<u64>) {
+        let changes = self.changes.clone();
+        tokio::spawn(async move {
+            while noticed.changed().await.is_ok() {
+                changes.send_modify(|count| *count += 1);
+            }
+        });
+    }
+
     fn forward_changes(&self, mut status: watch::Receiver<Status>) {
         let changes = self.changes.clone();
         tokio::spawn(async move {
@@ -307,7 +321,7 @@ impl Node {
         });
     }
 
-    fn look_at_all(&self) -> Vec<ServiceEvidence> {
+    fn look_at_all(&self, depth: Depth) -> Vec<ServiceEvidence> {
         enum Ground {
             Keeper(watch::Receiver<Status>, Generation),
             Fenced(Generation, String),
@@ -333,18 +347,18 @@ impl Node {
             let neighbours = self.neighbours(&ordered, &service);
             match ground {
                 Ground::Fenced(generation, reason) => {
-                    observe::evidence_without_order(observer, &place, &neighbours, generation, &reason)
+                    observe::evidence_without_order(observer, depth, &place, &neighbours, generation, &reason)
                 }
                 Ground::Keeper(mut status, generation) => {
                     for _ in 1..LOOKS {
                         let ground = status.borrow_and_update().clone();
-                        let evidence = observe::evidence(observer, &place, &neighbours, generation, &ground);
+                        let evidence = observe::evidence(observer, depth, &place, &neighbours, generation, &ground);
                         if !status.has_changed().unwrap_or(false) {
                             return evidence;
                         }
                     }
                     let ground = status.borrow_and_update().clone();
-                    observe::evidence(observer, &place, &neighbours, generation, &ground)
+                    observe::evidence(observer, depth, &place, &neighbours, generation, &ground)
                 }
             }
         };
@@ -356,6 +370,7 @@ impl Node {
                 None => {
                     let evidence = observe::evidence_without_order(
                         observer,
+                        depth,
                         &self.tools.config.place(service),
                         &self.neighbours(&ordered, service),
                         order.generation,
@@ -365,13 +380,13 @@ impl Node {
                 }
             }
         }
-        services.extend(self.left_behind(&services));
+        services.extend(self.left_behind(depth, &services));
         services
     }
 
     /// Services whose releases lie here although nothing was ordered: a node that lost its state, or was given another
     /// role. What runs of them is nobody's business but must not be nobody's knowledge.
-    fn left_behind(&self, known: &[ServiceEvidence]) -> Vec<ServiceEvidence> {
+    fn left_behind(&self, depth: Depth, known: &[ServiceEvidence]) -> Vec<ServiceEvidence> {
         let Ok(entries) = std::fs::read_dir(&self.tools.config.services_root) else { return Vec::new() };
         let ordered: Vec<ServiceName> = known.iter().map(|evidence| evidence.service.clone()).collect();
         let mut found = Vec::new();
@@ -385,6 +400,7 @@ impl Node {
             let reason = "its releases lie on this node, and no order names it";
             let evidence = observe::evidence_without_order(
                 self.tools.observer.as_ref(),
+                depth,
                 &place,
                 &neighbours,
                 Generation(0),

@@ -4,15 +4,17 @@
 use std::path::PathBuf;
 
 use fleet::evidence::{Confirmation, DeviationKind, FileDeviation, Health, Progress, ServiceEvidence};
+use fleet::looked::Depth;
 use fleet::{Generation, ServiceName};
 
 use crate::keeper::Status;
 use crate::platform::{Look, Observer, Seen, ServicePlace};
 
-/// Looks, and puts together what one service shows. `neighbours` are the roots of the node's other services with an
+/// Looks as deep as asked, and puts together what one service shows. `neighbours` are the roots of the node's other services with an
 /// order. Blocking: it reads /proc and files.
 pub fn evidence(
     observer: &dyn Observer,
+    depth: Depth,
     place: &ServicePlace,
     neighbours: &[PathBuf],
     ordered: Generation,
@@ -26,7 +28,7 @@ pub fn evidence(
         neighbours,
         activated: status.activated.as_ref().map(|moment| (moment.boot_id.as_str(), moment.ticks)),
     };
-    let seen = observer.look(&look).unwrap_or_else(|cause| unseen(place, &cause));
+    let seen = observer.look_to(depth, &look).unwrap_or_else(|cause| unseen(place, &cause));
     let progress = if status.generation == ordered {
         status.progress.clone()
     } else {
@@ -46,6 +48,7 @@ pub fn evidence(
 /// The evidence for a service that is fenced because the agent cannot read what it knew of it: what is seen, and why.
 pub fn evidence_without_order(
     observer: &dyn Observer,
+    depth: Depth,
     place: &ServicePlace,
     neighbours: &[PathBuf],
     ordered: Generation,
@@ -53,7 +56,7 @@ pub fn evidence_without_order(
 ) -> ServiceEvidence {
     let known = std::collections::BTreeMap::new();
     let look = Look { place, held: None, running: None, known: &known, neighbours, activated: None };
-    let seen = observer.look(&look).unwrap_or_else(|cause| unseen(place, &cause));
+    let seen = observer.look_to(depth, &look).unwrap_or_else(|cause| unseen(place, &cause));
     gather(&place.service, ordered, Progress::Fenced { reason: reason.to_owned() }, Health::Unknown, seen)
 }
 
@@ -61,6 +64,10 @@ pub fn evidence_without_order(
 pub fn without_ages(mut services: Vec<ServiceEvidence>) -> Vec<ServiceEvidence> {
     for process in services.iter_mut().flat_map(|service| &mut service.processes) {
         process.age = fleet::Millis(0);
+    }
+    for service in &mut services {
+        service.looked = std::mem::take(&mut service.looked).without_ages();
+        service.files.iter_mut().for_each(|file| file.changed = None);
     }
     services
 }
@@ -86,6 +93,7 @@ fn gather(
         outside_omitted: seen.outside_omitted,
         health,
         confirmation: Confirmation::Given,
+        looked: seen.looked,
         stranger: None,
     }
 }

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use fleet::evidence::{FileDeviation, Mapped, Process};
+use fleet::looked::{Depth, Looked};
 use fleet::manifest::Manifest;
 use fleet::{DeploymentId, Millis, ReleaseId, ServiceName};
 use serde::{Deserialize, Serialize};
@@ -258,6 +259,8 @@ pub struct Seen {
     pub outside_omitted: u32,
     /// Where `current` points, if it is a link to a release directory.
     pub current: Option<ReleaseId>,
+    /// What is said of the files rests on this.
+    pub looked: Looked,
 }
 
 /// Deviations reported one by one; beyond this a count is enough to act on.
@@ -265,8 +268,16 @@ pub const MOST_DEVIATIONS: usize = 200;
 
 /// Seeing what runs and what lies on the disk.
 pub trait Observer: Send + Sync + 'static {
-    /// Looks at one service. Blocking: call it where blocking is allowed.
+    /// Looks at one service: at every process and every file. Blocking: call it where blocking is allowed.
     fn look(&self, look: &Look<'_>) -> std::io::Result<Seen>;
+    /// Looks at one service as deep as asked, or deeper. An observer that watches nothing always sweeps. Blocking.
+    fn look_to(&self, _depth: Depth, look: &Look<'_>) -> std::io::Result<Seen> {
+        self.look(look)
+    }
+    /// Counts what was noticed between looks; None where nothing is watched.
+    fn noticed(&self) -> Option<tokio::sync::watch::Receiver<u64>> {
+        None
+    }
     /// The kernel's boot id.
     fn boot_id(&self) -> String;
     /// Clock ticks since boot, now: comparable with start times of processes of the same boot.

@@ -80,7 +80,10 @@ impl Arrival {
         let nonce = Nonce::from_random(n);
         self.say
             .send(Ok(ToAgent {
-                message: Some(to_agent::Message::Challenge(Challenge { nonce: nonce.as_str().to_owned() })),
+                message: Some(to_agent::Message::Challenge(Challenge {
+                    nonce: nonce.as_str().to_owned(),
+                    ..Challenge::default()
+                })),
             }))
             .await
             .unwrap();

@@ -248,7 +248,7 @@ async fn it_is_neither_stopped_with_the_service_nor_taken_for_it() {
             let holding = async {
                 loop {
                     changes.borrow_and_update();
-                    let said = node.look().await.remove(0);
+                    let said = node.look(fleet::looked::Depth::Sweep).await.remove(0);
                     if said.generation.0 == generation && said.progress == Progress::Held {
                         return said;
                     }
@@ -264,7 +264,7 @@ async fn it_is_neither_stopped_with_the_service_nor_taken_for_it() {
     let order = stage.order(1, "until [ -e @/go ]; do sleep 0.02; done");
     node.migrate(vec![order.clone()]).await;
     stage.until(|| stage.runs(&order)).await;
-    let said = node.look().await.remove(0);
+    let said = node.look(fleet::looked::Depth::Sweep).await.remove(0);
     assert_eq!(pids(&said), service, "{:?}", said.processes);
     let said = held(2, &Hold::Nothing).await;
     assert!(said.processes.is_empty(), "{:?}", said.processes);
@@ -299,7 +299,7 @@ async fn what_outlived_its_agent_is_not_adopted_as_the_service() {
     let main = agent.until(|status| status.running.is_some()).await.running.unwrap().pid;
     // It is seen for what it is: nobody watches over it any more.
     let node = stage.node("").await;
-    let seen = node.look().await.into_iter().flat_map(|service| service.processes);
+    let seen = node.look(fleet::looked::Depth::Sweep).await.into_iter().flat_map(|service| service.processes);
     let seen: Vec<_> = seen.filter(|process| process.pid == orphan).collect();
     node.stop().await;
     agent.wish.send(wish(2, &Hold::Nothing)).unwrap();

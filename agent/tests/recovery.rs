@@ -135,7 +135,7 @@ async fn a_keeper_that_has_ended_is_not_quoted() {
     let node = Node::open("n1".parse().unwrap(), world.tools("stop.before=stop@2")).await.unwrap();
     node.receive(vec![world.order(1, &one.hold)], Millis(60_000)).await;
     let mut changes = node.changes();
-    let state = async |n| node.attest(Nonce::from_random(n)).await.services.remove(0);
+    let state = async |n| node.attest(Nonce::from_random(n), fleet::looked::Depth::Sweep).await.services.remove(0);
     while state(1).await.progress != Progress::Held {
         changes.changed().await.unwrap();
     }

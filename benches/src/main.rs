@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use fleet_benches::arguments::{Asked, Benchmark, Format, USAGE, read};
 use fleet_benches::interrupt::Interrupted;
-use fleet_benches::{b1, b9, engine, interrupt, inventory, report};
+use fleet_benches::{b1, b7, b8, b9, b10, engine, interrupt, inventory, looking, report};
 
 /// Exit code for a wrong command line, as in `sysexits.h`.
 const EXIT_USAGE: u8 = 64;
@@ -13,7 +13,18 @@ const EXIT_USAGE: u8 = 64;
 const EXIT_INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
-    let asked = match read(std::env::args().skip(1)) {
+    let mut words = std::env::args().skip(1).peekable();
+    if words.next_if(|word| word == looking::WORD).is_some() {
+        // Started by a measurement: see `looking`.
+        return match looking::answer(words) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                say(&format!("fleet-bench: looking: {error:#}"));
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let asked = match read(words) {
         Ok(asked) => asked,
         Err(error) => {
             say(&format!("fleet-bench: {error}\n\n{USAGE}"));
@@ -27,27 +38,39 @@ fn main() -> ExitCode {
         }
         Asked::Benchmark { which, earnest, format } => (which, earnest, format),
     };
-    let measured = interrupt::listen().and_then(|()| match which {
-        Benchmark::B1(wish) => b1::run(&wish, earnest, &say).map(|it| match format {
-            Format::Table => report::table(&it),
-            Format::Json => report::json(&it),
-        }),
-        Benchmark::B9 { tamperings, files, seed } => {
-            b9::run(&b9::Wish { tamperings, files, seed }, earnest, &say).map(|it| match format {
-                Format::Table => b9::report::table(&it),
-                Format::Json => b9::report::json(&it),
-            })
-        }
-        Benchmark::B7 { .. } | Benchmark::B8 { .. } | Benchmark::B10 { .. } => Err(anyhow::anyhow!("not yet")),
-        Benchmark::Inventory { runs } => inventory::run(runs, &say).map(|it| match format {
-            Format::Table => inventory::table(&it),
-            Format::Json => inventory::json(&it),
-        }),
-        Benchmark::Engine { runs } => engine::run(runs, &say).map(|it| match format {
-            Format::Table => engine::report::table(&it),
-            Format::Json => engine::report::json(&it),
-        }),
-    });
+    let measured =
+        interrupt::listen().and_then(|()| match which {
+            Benchmark::B1(wish) => b1::run(&wish, earnest, &say).map(|it| match format {
+                Format::Table => report::table(&it),
+                Format::Json => report::json(&it),
+            }),
+            Benchmark::B9 { tamperings, files, seed } => b9::run(&b9::Wish { tamperings, files, seed }, earnest, &say)
+                .map(|it| match format {
+                    Format::Table => b9::report::table(&it),
+                    Format::Json => b9::report::json(&it),
+                }),
+            Benchmark::B10 { seconds, deployments } => b10::run(&b10::Wish { seconds, deployments }, earnest, &say)
+                .map(|it| match format {
+                    Format::Table => b10::report::table(&it),
+                    Format::Json => b10::report::json(&it),
+                }),
+            Benchmark::B7 { runs } => b7::run(runs, earnest, &say).map(|it| match format {
+                Format::Table => b7::table(&it),
+                Format::Json => b7::json(&it),
+            }),
+            Benchmark::B8 { runs } => b8::run(runs, earnest, &say).map(|it| match format {
+                Format::Table => b8::table(&it),
+                Format::Json => b8::json(&it),
+            }),
+            Benchmark::Inventory { runs } => inventory::run(runs, &say).map(|it| match format {
+                Format::Table => inventory::table(&it),
+                Format::Json => inventory::json(&it),
+            }),
+            Benchmark::Engine { runs } => engine::run(runs, &say).map(|it| match format {
+                Format::Table => engine::report::table(&it),
+                Format::Json => engine::report::json(&it),
+            }),
+        });
     match measured {
         Ok(text) => {
             print(&text);

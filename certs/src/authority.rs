@@ -30,6 +30,9 @@ const BACK_DATED: Duration = Duration::from_secs(5 * 60);
 /// How many DNS names or addresses a controller's certificate may carry: enough for every interface of a host.
 const MOST_DNS_NAMES: usize = 64;
 
+/// What a key that signs documents is for: id-kp-documentSigning (RFC 9336).
+const DOCUMENT_SIGNING: [u64; 9] = [1, 3, 6, 1, 5, 5, 7, 3, 36];
+
 /// A certificate that was just issued.
 #[derive(Debug, Clone)]
 pub struct Issued {
@@ -159,6 +162,21 @@ impl Authority {
             // Certificates count in whole seconds; say what the certificate says.
             not_after: not_after(certificate.der())?,
         })
+    }
+
+    /// Issues the certificate of a key that signs documents. It names nobody, so that no connection is ever opened with
+    /// it, and lives as long as the authority: its key lies beside the authority's own, and a shorter life would protect
+    /// from nothing.
+    pub(crate) fn issue_for_statements(&self, key: &KeyPair, now: SystemTime) -> Result<String, Error> {
+        if now >= self.not_after {
+            return Err(Error::AuthorityExpired);
+        }
+        let mut params = params_valid(now, self.not_after)?;
+        params.distinguished_name.push(DnType::CommonName, "fleet statements");
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Other(DOCUMENT_SIGNING.to_vec())];
+        params.use_authority_key_identifier_extension = true;
+        Ok(params.signed_by(key, &self.issuer).map_err(Error::Build)?.pem())
     }
 }
 

@@ -77,6 +77,15 @@ pub enum Error {
         /// Its certificate.
         path: PathBuf,
     },
+    /// A certificate in the data directory that another authority issued.
+    #[error(
+        "{} was issued by another authority than this fleet's: restore the directory from one backup, or remove it and a new key is made",
+        .path.display()
+    )]
+    OtherAuthority {
+        /// The certificate.
+        path: PathBuf,
+    },
     /// The authority's own certificate has ended.
     #[error(
         "the authority's certificate has expired (or this machine's clock is wrong); make a new authority and join the nodes again"

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use fleet_certs::files::{IdentityFiles, IdentityPems};
-use fleet_certs::{Authority, Identity, KeyAndCsr, Role, check_name};
+use fleet_certs::{Authority, Identity, KeyAndCsr, Role, Sealer, check_name};
 
 use crate::clock;
 use crate::records::{Change, Enrolled, OperatorRecord, save};
@@ -29,6 +29,11 @@ impl Layout<'_> {
     /// The controller's own identity.
     pub fn own(&self) -> IdentityFiles {
         IdentityFiles::in_dir(self.0.join("identity"))
+    }
+
+    /// The key that signs statements, and its certificate.
+    pub fn statement_key(&self) -> IdentityFiles {
+        IdentityFiles::in_dir(self.0.join("statement-key"))
     }
 
     /// The first operator's identity; moved to their machine by whoever runs init.
@@ -72,6 +77,7 @@ pub async fn init(data_dir: &Path, names: &[String]) -> anyhow::Result<Made> {
     let record = OperatorRecord { name: FIRST_OPERATOR.into(), certificates: vec![admin.1] };
     save(store.as_ref(), &[Change::Operator(record)]).await?;
     layout.admin().save(&admin.0)?;
+    Sealer::load_or_create(&authority, &layout.statement_key(), clock::system_now())?;
     layout.own().save(&own.0)?;
     Ok(Made::Controller { ca_hash: authority.ca_hash().to_owned() })
 }

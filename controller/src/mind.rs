@@ -4,7 +4,7 @@
 //! What to decide is `fleet`'s; how values are kept is [`crate::records`]'; this folder turns messages into events
 //! and facts into messages. What agents say walks one way: `nodes` (does it count?), `observations` (what does it
 //! mean?), `deployments` (what follows?), `speaking` (what is said, once it is saved). What operators ask enters at
-//! `answer`, which turns to `planning`, `releases`, `roster` and the views.
+//! `answer`, which turns to `planning`, `releases`, `roster`, `statements` and the views.
 
 mod answer;
 mod ask;
@@ -27,10 +27,12 @@ mod roster;
 mod silence;
 mod speaking;
 mod state;
+mod statements;
 
 use std::sync::Arc;
 
 use fleet::deployment::{Asking, Event, Verdict};
+use fleet::looked::Depth;
 use fleet::{DeploymentId, Millis, NodeName, Timestamp};
 use tokio::sync::{mpsc, watch};
 
@@ -208,7 +210,7 @@ async fn run(
             next = if taken < TAKEN_TOGETHER { messages.try_recv().ok() } else { None };
         }
         if now >= next_round {
-            state.ask_everyone();
+            state.ask_everyone(Depth::Events);
             next_round = now.after(observe_every);
         }
         if now >= next_presence {
@@ -219,6 +221,10 @@ async fn run(
         let changes = state.changes();
         if !changes.is_empty() {
             records::save(store.as_ref(), &changes).await?;
+        }
+        for (record, to) in state.wanted() {
+            // Whoever asked may have gone; then nobody needs it.
+            drop(to.send(statements::read(store.as_ref(), &record).await));
         }
         state.speak();
         beat.send_modify(|beat| *beat += 1);

@@ -10,6 +10,7 @@ use fleet::deployment::{Fact, Kind};
 use fleet::drift::{Finding, FindingKey};
 use fleet::ledger::{LedgerEntry, OpenFinding};
 use fleet::release::Version;
+use fleet::statement::Verdict;
 use fleet::{DeploymentId, Digest, Generation, NodeName, Order, PlanId, ReleaseId, ServiceName, Timestamp};
 use fleet_certs::TokenRecord;
 use serde::{Deserialize, Serialize};
@@ -140,6 +141,16 @@ pub enum Change {
     Queued(Queued),
     /// A deployment that waits no longer.
     ForgetQueued(DeploymentId),
+    /// A statement: its text, then what is known of it. A text without a record was never said, and is written over by
+    /// the next.
+    Statement {
+        /// What is known of it.
+        record: StatementRecord,
+        /// Its text, in as many pieces as the record says: see [`pieces`].
+        envelope: Vec<String>,
+    },
+    /// A statement that is kept no longer.
+    ForgetStatement(StatementRecord),
     /// A line of the ledger, and what it leaves open.
     Ledger {
         /// The line.
@@ -149,6 +160,54 @@ pub enum Change {
         /// The finding as it is open now, since it was opened; nothing when it is closed.
         open: Option<OpenFinding>,
     },
+}
+
+/// What is known of a statement without its text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StatementRecord {
+    /// Its number in the chain.
+    pub sequence: u64,
+    /// The digest of its payload, which the next one names.
+    pub digest: Digest,
+    /// When it was made.
+    pub made_at: Timestamp,
+    /// Why.
+    pub occasion: Occasion,
+    /// The deployment; the service that was asked about, or nothing for all.
+    pub about: String,
+    /// Who asked.
+    pub actor: String,
+    /// What it comes to.
+    pub verdict: Verdict,
+    /// Entries that are proven, of all.
+    pub proven: u32,
+    /// Entries.
+    pub nodes: u32,
+    /// The envelope's bytes.
+    pub size: u64,
+    /// In how many pieces it lies in the store.
+    pub pieces: u32,
+}
+
+/// Why a statement was made, in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Occasion {
+    /// Somebody asked.
+    Verification,
+    /// A deployment ended.
+    Deployment,
+}
+
+impl Occasion {
+    /// The word used on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Verification => "verification",
+            Self::Deployment => "deployment",
+        }
+    }
 }
 
 /// A service that one person keeps deployments away from.
@@ -248,6 +307,8 @@ pub struct Loaded {
     pub locks: BTreeMap<ServiceName, Lock>,
     /// The deployments that wait.
     pub queue: BTreeMap<DeploymentId, Queued>,
+    /// What is known of the statements that are kept.
+    pub statements: BTreeMap<u64, StatementRecord>,
     /// The open findings.
     pub findings: Vec<OpenFinding>,
     /// How many lines the ledger has.
@@ -265,6 +326,8 @@ const TOKENS: &str = "tokens/";
 const PLANS: &str = "plans/";
 const LOCKS: &str = "locks/";
 const QUEUE: &str = "queue/";
+const STATEMENTS: &str = "statements/";
+const ENVELOPES: &str = "envelopes/";
 const FINDINGS: &str = "findings/";
 const LEDGER: &str = "ledger/";
 
@@ -317,6 +380,16 @@ fn encode(change: &Change, values: &mut Vec<Value>) -> Result<(), RecordError> {
         Change::ForgetLock(service) => values.push(Value::delete(format!("{LOCKS}{service}"))),
         Change::Queued(queued) => values.push(Value::put(format!("{QUEUE}{}", queued.id), queued, Expect::Anything)?),
         Change::ForgetQueued(id) => values.push(Value::delete(format!("{QUEUE}{id}"))),
+        Change::Statement { record, envelope } => {
+            for (number, piece) in (0..).zip(envelope) {
+                values.push(Value::put(envelope_key(record.sequence, number), piece, Expect::Anything)?);
+            }
+            values.push(Value::put(statement_key(record.sequence), record, Expect::Absent)?);
+        }
+        Change::ForgetStatement(record) => {
+            values.push(Value::delete(statement_key(record.sequence)));
+            values.extend((0..record.pieces).map(|number| Value::delete(envelope_key(record.sequence, number))));
+        }
         Change::Ledger { entry, index, open } => {
             values.push(Value::put(ledger_key(*index), entry, Expect::Absent)?);
             let (LedgerEntry::Opened { finding: Finding { key, .. }, .. }
@@ -329,6 +402,39 @@ fn encode(change: &Change, values: &mut Vec<Value>) -> Result<(), RecordError> {
         }
     }
     Ok(())
+}
+
+fn statement_key(sequence: u64) -> String {
+    format!("{STATEMENTS}{sequence:012}")
+}
+
+fn envelope_key(sequence: u64, piece: u32) -> String {
+    format!("{ENVELOPES}{sequence:012}/{piece:03}")
+}
+
+/// A statement's text in pieces that each fit into a batch of the store several times.
+pub fn pieces(envelope: &str) -> Vec<String> {
+    const PIECE: usize = MAX_BATCH_BYTES / 8;
+    let mut pieces = vec![String::new()];
+    for c in envelope.chars() {
+        if pieces.last().is_some_and(|piece| piece.len() >= PIECE) {
+            pieces.push(String::new());
+        }
+        if let Some(piece) = pieces.last_mut() {
+            piece.push(c);
+        }
+    }
+    pieces
+}
+
+/// The text of a statement; nothing when it is no longer kept.
+///
+/// # Errors
+/// The store's; or the key of the piece that cannot be read.
+pub async fn envelope(store: &dyn Store, record: &StatementRecord) -> Result<Option<String>, RecordError> {
+    let pieces = list::<String>(store, &format!("{ENVELOPES}{:012}/", record.sequence)).await?;
+    let text: String = pieces.into_iter().map(|(_, piece)| piece).collect();
+    Ok((text.len() as u64 == record.size).then_some(text))
 }
 
 fn ledger_key(index: u64) -> String {
@@ -374,6 +480,8 @@ pub async fn load(store: &dyn Store) -> Result<Loaded, RecordError> {
     loaded.plans = list::<Plan>(store, PLANS).await?.into_iter().map(|(_, p)| (p.id.clone(), p)).collect();
     loaded.locks = list::<Lock>(store, LOCKS).await?.into_iter().map(|(_, l)| (l.service.clone(), l)).collect();
     loaded.queue = list::<Queued>(store, QUEUE).await?.into_iter().map(|(_, q)| (q.id.clone(), q)).collect();
+    loaded.statements =
+        list::<StatementRecord>(store, STATEMENTS).await?.into_iter().map(|(_, s)| (s.sequence, s)).collect();
     loaded.findings = list::<OpenFinding>(store, FINDINGS).await?.into_iter().map(|(_, f)| f).collect();
     loaded.ledger_lines = ledger_lines(store).await?;
     Ok(loaded)

@@ -7,7 +7,9 @@ use std::time::Duration;
 use anyhow::Context;
 use fleet::Timestamp;
 use fleet::drift::Life;
-use fleet_certs::{AllowList, Authority, Certificate, Identity, Limits, Role, ServerTls, Sessions, accept_loop};
+use fleet_certs::{
+    AllowList, Authority, Certificate, Identity, Limits, Role, Sealer, ServerTls, Sessions, accept_loop,
+};
 use fleet_proto::v1;
 use tokio::net::TcpListener;
 use tonic::transport::Server;
@@ -48,6 +50,9 @@ pub async fn serve_on(listener: TcpListener, config: &Config, stop: impl Future<
     let own = layout.own().load().context("the controller's own identity cannot be read")?;
     let listen = listener.local_addr().context("the listener has no address")?;
 
+    let sealer = Sealer::load_or_create(&authority, &layout.statement_key(), clock::system_now())
+        .context("the controller's key for statements cannot be used")?;
+
     let store = match config.store {
         Backend::Sled => open_sled(&layout.store(), OpenMode::Existing),
         Backend::Redb => open_redb(&layout.store(), OpenMode::Existing),
@@ -77,6 +82,7 @@ pub async fn serve_on(listener: TcpListener, config: &Config, stop: impl Future<
     let artifacts = Artifacts::open(&config.data_dir)?;
     let fleet_name = config.data_dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let mut state = State::restore(fleet_name, loaded, &artifacts, config, allowed, sessions.clone(), clock::now())?;
+    state.sign_with(sealer);
     let certificate =
         Certificate::from_pem(&own.cert_pem).context("the controller's own certificate cannot be read")?;
     state.watch_certificates(vec![
@@ -94,9 +100,8 @@ pub async fn serve_on(listener: TcpListener, config: &Config, stop: impl Future<
     let incoming = accept_loop(listener, tls, Limits::default(), sessions);
     let link = v1::link_server::LinkServer::new(LinkService::new(mind.clone(), artifacts.clone()))
         .max_decoding_message_size(LARGEST_MESSAGE);
-    let operator =
-        v1::operator_server::OperatorServer::new(OperatorService::new(mind.clone(), artifacts, authority.clone()))
-            .max_decoding_message_size(LARGEST_MESSAGE);
+    let operator = OperatorService::new(mind.clone(), artifacts, authority.clone());
+    let operator = v1::operator_server::OperatorServer::new(operator).max_decoding_message_size(LARGEST_MESSAGE);
     let enrolment = v1::enrolment_server::EnrolmentServer::new(EnrolmentService::new(mind, authority))
         .max_decoding_message_size(64 << 10);
     let server = Server::builder()

@@ -270,7 +270,7 @@ async fn verify_says_what_is_known_of_a_node_without_a_proof() {
 
     // A round in which the node answers every challenge with this, or none at all.
     let found = async |agent: &mut Agent, evidence: Option<v1::ServiceEvidence>| {
-        let request = v1::VerifyRequest { service: "web".into(), timeout_ms: 1_500 };
+        let request = v1::VerifyRequest { service: "web".into(), timeout_ms: 1_500, ..Default::default() };
         let mut operator = controller.operator().await;
         let asked = operator.verify(request);
         let answering = async {

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::deployment::MigrationReport;
+use crate::looked::Looked;
 use crate::{DeploymentId, Digest, Generation, Millis, NodeName, Nonce, ReleaseId, ServiceName, Timestamp};
 
 /// An agent's statement, under its identity and the round's nonce, of what its node runs.
@@ -91,6 +92,9 @@ pub struct ServiceEvidence {
     pub outside_omitted: u32,
     /// What the last probe said.
     pub health: Health,
+    /// What is said of the files rests on this.
+    #[serde(default)]
+    pub looked: Looked,
     /// Who else listens where the service was asked, if somebody does.
     #[serde(default)]
     pub stranger: Option<Stranger>,

@@ -12,12 +12,14 @@ pub mod drift;
 pub mod evidence;
 pub mod id;
 pub mod ledger;
+pub mod looked;
 pub mod manifest;
 pub mod order;
 pub mod outcome;
 pub mod release;
 pub mod segments;
 pub mod sequence;
+pub mod statement;
 pub mod time;
 
 pub use digest::Digest;

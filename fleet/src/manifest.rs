@@ -110,6 +110,7 @@ pub struct Entry {
 #[serde(try_from = "Vec<Entry>", into = "Vec<Entry>")]
 pub struct Manifest {
     entries: Vec<Entry>,
+    fingerprint: u64,
 }
 
 /// Why a manifest was refused.
@@ -193,7 +194,13 @@ impl Manifest {
                 }
             }
         }
-        Ok(Self { entries })
+        let fingerprint = fingerprint(&entries);
+        Ok(Self { entries, fingerprint })
+    }
+
+    /// A number by which one program tells its manifests apart without comparing every entry. It proves nothing.
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
     }
 
     /// The entries, sorted by path.
@@ -230,6 +237,33 @@ impl Manifest {
             self.entries.iter().filter(|entry| entry.kind == EntryKind::Directory).map(|entry| entry.path.as_str());
         listed.chain(self.entries.iter().flat_map(|entry| entry.path.parents())).collect()
     }
+}
+
+/// FNV-1a over what the entries say; an empty manifest has the one that `Default` gives it.
+fn fingerprint(entries: &[Entry]) -> u64 {
+    let mut number: u64 = 0;
+    let mut add = |bytes: &[u8]| {
+        for byte in bytes {
+            number = (number ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3).wrapping_add(1);
+        }
+    };
+    for entry in entries {
+        add(entry.path.as_str().as_bytes());
+        add(&entry.mode.to_be_bytes());
+        match &entry.kind {
+            EntryKind::File { sha256, size } => {
+                add(b"f");
+                add(&sha256.0);
+                add(&size.to_be_bytes());
+            }
+            EntryKind::Directory => add(b"d"),
+            EntryKind::Symlink { target } => {
+                add(b"l");
+                add(target.as_bytes());
+            }
+        }
+    }
+    number
 }
 
 /// A link may go up, but never above the release, and is never absolute.
@@ -327,5 +361,25 @@ mod tests {
         assert!(serde_json::from_str::<Manifest>(&text.replace("b/c", "../c")).is_err());
         assert_eq!(manifest.directories().into_iter().collect::<Vec<_>>(), ["b"]);
         assert!(manifest.get("b/c").is_some() && manifest.get("b").is_none());
+        assert_eq!(serde_json::from_str::<Manifest>(&text).unwrap().fingerprint(), manifest.fingerprint());
+        assert_eq!(Manifest::new(Vec::new()).unwrap(), Manifest::default());
+    }
+
+    #[test]
+    fn manifests_that_differ_anywhere_have_different_fingerprints() {
+        let mut others = vec![vec![], vec![file("a")], vec![file("b")], vec![link("a", "b")], vec![link("a", "c")]];
+        let changed = |change: fn(&mut Entry)| {
+            let mut entry = file("a");
+            change(&mut entry);
+            vec![entry]
+        };
+        others.push(changed(|entry| entry.mode = 0o600));
+        others.push(changed(|entry| entry.kind = EntryKind::Directory));
+        others.push(changed(|entry| entry.kind = EntryKind::File { sha256: Digest([2; 32]), size: 1 }));
+        others.push(changed(|entry| entry.kind = EntryKind::File { sha256: Digest([1; 32]), size: 2 }));
+        let count = others.len();
+        let prints: BTreeSet<u64> =
+            others.into_iter().map(|entries| Manifest::new(entries).unwrap().fingerprint()).collect();
+        assert_eq!(prints.len(), count);
     }
 }

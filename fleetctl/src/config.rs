@@ -175,6 +175,18 @@ impl ConfigFile {
         })
     }
 
+    /// The authority's certificate of a context, or of the current one.
+    ///
+    /// # Errors
+    /// 78 if there is none.
+    pub fn authority(&self, context: Option<&str>) -> Result<PathBuf, Failure> {
+        let Some(name) = context.or(self.current.as_deref()) else {
+            return Err(Failure::config("no authority's certificate is known")
+                .help("name the ca.pem of the fleet: --ca FILE, or set FLEETCTL_CA_FILE"));
+        };
+        self.contexts.get(name).map(|context| context.ca.clone()).ok_or_else(|| self.unknown_context(name))
+    }
+
     /// The failure for a context that does not exist, with the nearest name.
     pub fn unknown_context(&self, name: &str) -> Failure {
         let failure = Failure::config(format!("there is no context '{name}'"));

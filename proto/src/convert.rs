@@ -178,6 +178,7 @@ impl From<ServiceEvidence> for v1::ServiceEvidence {
             processes: s.processes.into_iter().map(Into::into).collect(),
             health: Some(health),
             unconfirmed: s.confirmation == Confirmation::Awaited,
+            looked: Some(s.looked.into()),
             stranger_address,
             stranger,
             hidden: s.hidden,
@@ -213,6 +214,7 @@ impl TryFrom<v1::ServiceEvidence> for ServiceEvidence {
             processes: all("processes", s.processes, TryInto::try_into)?,
             health,
             confirmation: if s.unconfirmed { Confirmation::Awaited } else { Confirmation::Given },
+            looked: s.looked.map(Into::into).unwrap_or_default(),
             stranger: s.stranger.map(|process| Stranger {
                 address: text(s.stranger_address.unwrap_or_default()),
                 process: text(process),
@@ -419,6 +421,12 @@ mod tests {
             processes: vec![process.clone()],
             health,
             confirmation: Confirmation::Awaited,
+            looked: fleet::looked::Looked {
+                basis: fleet::looked::Depth::Events,
+                swept: Millis(11),
+                hashed: Some(Millis(12)),
+                unwatched: Some("no watches left".into()),
+            },
             stranger: Some(Stranger { address: "127.0.0.1:80".into(), process: "pid 9 x".into() }),
             hidden: 5,
             outside: vec![Mapped { place: Place::Outside, ..mapped.clone() }],

@@ -2,6 +2,7 @@
 //! `fleet`. Messages are parsed once, here; whoever receives them works with values that are already valid.
 
 pub mod convert;
+pub mod looked;
 pub mod rollout;
 
 /// Generated from `fleet/v1/*.proto`.

@@ -124,7 +124,8 @@ fn an_old_process_under_a_name_that_was_renamed_over() {
     let fleet = Fleet::on_version_1(4);
     let node = last_node(&fleet);
     let current = fleet.current(&node, "hello");
-    let side = current.join("bin/side");
+    // Beside the releases: a file in one of them is a finding at once, and a node with a finding is moved first.
+    let side = current.ancestors().nth(2).unwrap().join("side");
     place(&current.join("bin/hello"), &side);
     let port = ports::range(1).to_string();
     let stray = fleet.by_hand(&side, &["--port", &port], &current);

@@ -2,10 +2,12 @@
 //! Works as an ordinary user, who sees less: other users' processes show neither executable nor environment.
 //! When to start, stop or look is decided elsewhere.
 
+mod boot_clock;
+mod crowd;
 mod descriptors;
 mod digests;
+mod ears;
 mod errand;
-mod files;
 mod identity;
 mod interpreter;
 mod lineage;
@@ -15,10 +17,19 @@ mod maps;
 mod observer;
 mod proc;
 mod processes;
+mod reading;
+mod recall;
+mod rehash;
 mod start;
 mod stop;
 mod supervisor;
+mod sweep;
+mod tree;
+mod trees;
+mod verity;
 mod view;
+mod watch;
 
-pub use observer::LinuxObserver;
+pub use observer::{LinuxObserver, WatchPace};
 pub use supervisor::LinuxSupervisor;
+pub use watch::WatchLimits;

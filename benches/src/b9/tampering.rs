@@ -336,7 +336,8 @@ fn add(beside: &Path, file: String, dice: &mut Dice) -> anyhow::Result<Done> {
         _ => symlink("/etc/passwd", &path)?,
     }
     done(at, About::Path(name), move || {
-        Ok(if path.is_dir() && !path.is_symlink() { fs::remove_dir(path)? } else { fs::remove_file(path)? })
+        let removed = if path.is_dir() && !path.is_symlink() { fs::remove_dir(path) } else { fs::remove_file(path) };
+        Ok(removed?)
     })
 }
 

@@ -39,6 +39,8 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/fleet.v1.Operator/Status", &[Role::Operator]),
     ("/fleet.v1.Operator/Drift", &[Role::Operator]),
     ("/fleet.v1.Operator/Verify", &[Role::Operator]),
+    ("/fleet.v1.Operator/ListStatements", &[Role::Operator]),
+    ("/fleet.v1.Operator/GetStatement", &[Role::Operator]),
     ("/fleet.v1.Operator/ListNodes", &[Role::Operator]),
     ("/fleet.v1.Operator/GetNode", &[Role::Operator]),
     ("/fleet.v1.Operator/RemoveNode", &[Role::Operator]),

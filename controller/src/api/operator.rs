@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleet::looked::Depth;
 use fleet::{Digest, NodeName, Timestamp};
 use fleet_certs::{Authority, JoinToken, Peer, Role, TokenGrant};
 use fleet_proto::{convert, rollout, v1};
@@ -17,6 +18,7 @@ use crate::api::status;
 use crate::artifacts::{ArtifactError, Artifacts};
 use crate::clock;
 use crate::mind::{Actor, Ask, Mind, Refusal, check_labels};
+use crate::records::StatementRecord;
 
 /// How long a fresh round is waited for when nothing is said, and at most.
 const ROUND_PATIENCE: Duration = Duration::from_secs(5);
@@ -62,13 +64,18 @@ impl OperatorService {
     }
 
     /// Starts a round and waits until every connected node has answered it, or patience ends.
-    async fn round(&self, service: &str, patience: Duration) -> Result<(Timestamp, crate::mind::Proofs), Status> {
+    async fn round(
+        &self,
+        service: &str,
+        depth: Depth,
+        patience: Duration,
+    ) -> Result<(Timestamp, crate::mind::Proofs), Status> {
         let mut pulse = self.mind.pulse();
-        let since = self.mind.ask(Ask::Round).await.map_err(status)?;
+        let since = self.mind.ask(|to| Ask::Round(depth, to)).await.map_err(status)?;
         let until = Instant::now() + patience;
         loop {
             pulse.mark_unchanged();
-            let proofs = self.mind.ask(|to| Ask::Proofs(service.to_owned(), since, to)).await.map_err(status)?;
+            let proofs = self.mind.ask(|to| Ask::Proofs(service.to_owned(), since, depth, to)).await.map_err(status)?;
             if proofs.outstanding.is_empty() || tokio::time::timeout_at(until, pulse.changed()).await.is_err() {
                 return Ok((since, proofs));
             }
@@ -79,6 +86,21 @@ impl OperatorService {
 fn actor<T>(request: &Request<T>) -> Actor {
     let identity = request.extensions().get::<Peer>().and_then(|peer| peer.identity.as_ref());
     identity.map_or_else(|| "unknown".into(), |identity| identity.name().to_owned())
+}
+
+fn summary(record: StatementRecord) -> v1::StatementSummary {
+    v1::StatementSummary {
+        sequence: record.sequence,
+        digest: record.digest.to_string(),
+        made_at_ms: record.made_at.0,
+        occasion: record.occasion.as_str().into(),
+        about: record.about,
+        actor: record.actor,
+        verdict: record.verdict.as_str().into(),
+        proven: record.proven,
+        nodes: record.nodes,
+        size: record.size,
+    }
 }
 
 fn refuse_artifact(error: ArtifactError) -> Status {
@@ -289,24 +311,37 @@ impl v1::operator_server::Operator for OperatorService {
     async fn drift(&self, request: Request<v1::DriftRequest>) -> Result<Response<v1::DriftReport>, Status> {
         let request = request.into_inner();
         if request.fresh {
-            self.round(&request.service, ROUND_PATIENCE).await?;
+            self.round(&request.service, Depth::Sweep, ROUND_PATIENCE).await?;
         }
         self.ask(|to| Ask::Drift(request, to)).await
     }
 
     async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyReply>, Status> {
+        let actor = actor(&request);
         let request = request.into_inner();
         let patience = if request.timeout_ms == 0 {
             ROUND_PATIENCE
         } else {
             Duration::from_millis(request.timeout_ms).min(LONGEST_ROUND)
         };
-        let (_, proofs) = self.round(&request.service, patience).await?;
-        Ok(Response::new(v1::VerifyReply {
-            proofs: proofs.proofs,
-            findings: proofs.findings,
-            made_at_ms: clock::now().0,
-        }))
+        let depth = if request.rehash { Depth::Hash } else { Depth::Sweep };
+        let (since, _) = self.round(&request.service, depth, patience).await?;
+        self.ask(|to| Ask::Verify(actor, request.service, since, depth, to)).await
+    }
+
+    async fn list_statements(
+        &self,
+        request: Request<v1::ListStatementsRequest>,
+    ) -> Result<Response<v1::ListStatementsReply>, Status> {
+        let list = self.ask(|to| Ask::ListStatements(request.into_inner().after, to)).await?.into_inner();
+        Ok(Response::new(v1::ListStatementsReply { statements: list.into_iter().map(summary).collect() }))
+    }
+
+    async fn get_statement(
+        &self,
+        request: Request<v1::GetStatementRequest>,
+    ) -> Result<Response<v1::GetStatementReply>, Status> {
+        self.ask(|to| Ask::GetStatement(request.into_inner(), to)).await
     }
 
     async fn list_nodes(

@@ -101,18 +101,30 @@ impl State {
                 let status = self.status(now);
                 self.reply(to, Ok(status));
             }
-            Ask::Round(to) => {
-                self.ask_everyone();
+            Ask::Round(depth, to) => {
+                self.ask_everyone(depth);
                 self.reply(to, Ok(now));
             }
             Ask::Drift(request, to) => {
                 let report = self.drift_report(&request, now);
                 self.reply(to, Ok(report));
             }
-            Ask::Proofs(service, since, to) => {
-                let proofs = self.proofs(&service, since, now);
+            Ask::Proofs(service, since, depth, to) => {
+                let proofs = self.proofs(&service, since, depth, now);
                 self.reply(to, Ok(proofs));
             }
+            Ask::Verify(actor, service, since, depth, to) => {
+                let answer = self.verified(&actor, &service, since, depth, now);
+                self.reply(to, Ok(answer));
+            }
+            Ask::ListStatements(after, to) => {
+                let list = self.list_statements(after);
+                self.reply(to, Ok(list));
+            }
+            Ask::GetStatement(request, to) => match self.find_statement(&request) {
+                Ok(record) => self.hand_out(record, to),
+                Err(refusal) => self.reply(to, Err(refusal)),
+            },
             Ask::ListNodes(to) => {
                 let nodes = self.nodes.keys().filter_map(|name| self.node_view(name, now)).collect();
                 self.reply(to, Ok(nodes));

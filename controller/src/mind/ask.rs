@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 
 use fleet::deployment::{Asking, Verdict};
+use fleet::looked::Depth;
 use fleet::outcome::exit;
 use fleet::release::Descriptor;
 use fleet::{DeploymentId, Digest, Generation, Millis, NodeName, ServiceName, Timestamp};
 use fleet_certs::{Issued, Role, TokenRecord};
 use fleet_proto::v1;
 use tokio::sync::oneshot;
+
+use crate::records::StatementRecord;
 
 /// The way back to who asked.
 pub type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
@@ -61,12 +64,18 @@ pub enum Ask {
     ListDeployments(String, u32, Reply<Vec<v1::Deployment>>),
     /// The fleet at a glance.
     Status(Reply<v1::StatusReply>),
-    /// Start a round now; answers when it was asked.
-    Round(Reply<Timestamp>),
+    /// Start a round now in which everyone looks so deep; answers when it was asked.
+    Round(Depth, Reply<Timestamp>),
     /// The open findings.
     Drift(v1::DriftRequest, Reply<v1::DriftReport>),
-    /// The proofs asked for since a time, and who has still not answered.
-    Proofs(String, Timestamp, Reply<Proofs>),
+    /// The proofs asked for since a time that rest on a look so deep, and who has still not answered.
+    Proofs(String, Timestamp, Depth, Reply<Proofs>),
+    /// The same, now, signed and kept: the answer to `verify`.
+    Verify(Actor, String, Timestamp, Depth, Reply<v1::VerifyReply>),
+    /// The statements that are kept, with a higher number than this.
+    ListStatements(u64, Reply<Vec<StatementRecord>>),
+    /// One of them, by number (0: the newest) or by its deployment.
+    GetStatement(v1::GetStatementRequest, Reply<v1::GetStatementReply>),
     /// The roster.
     ListNodes(Reply<Vec<v1::Node>>),
     /// One node.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use fleet::deployment::{Event, Fact, Phase};
 use fleet::drift::{Comparison, Standing};
+use fleet::looked::Depth;
 use fleet::{DeploymentId, NodeName, Order, Outcome, ServiceName, Timestamp};
 
 use super::state::{Journaled, State};
@@ -71,10 +72,11 @@ impl State {
             self.ask_gate(id, now);
         }
         if fresh_round {
-            self.ask_everyone();
+            self.ask_everyone(Depth::Sweep);
         }
         if finished {
             self.active.remove(id);
+            self.state_deployment(id, now);
             let nodes: Vec<_> = self.seen.keys().cloned().collect();
             for node in nodes {
                 self.welcome(&node);

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use fleet::drift::{Finding, FindingKey, Kind, Standing};
 use fleet::evidence::{Parentage, Process};
+use fleet::looked::Depth;
 use fleet::release::Grade;
 use fleet::{Generation, Hold, NodeName, Order, Timestamp};
 use fleet_proto::v1;
@@ -57,8 +58,8 @@ impl State {
         report
     }
 
-    /// Proofs asked for at `since` or later; whoever has no such proof is a finding, whatever the ledger says.
-    pub(super) fn proofs(&self, service: &str, since: Timestamp, now: Timestamp) -> Proofs {
+    /// Proofs asked for at `since` or later that rest on a look so deep; whoever has no such proof is a finding, whatever the ledger says.
+    pub(super) fn proofs(&self, service: &str, since: Timestamp, depth: Depth, now: Timestamp) -> Proofs {
         let mut proofs = Vec::new();
         let mut findings: Vec<_> = self
             .ledger
@@ -70,13 +71,14 @@ impl State {
         let mut unproven = Vec::new();
         let mut outstanding = BTreeSet::new();
         for order in self.orders().filter(|order| service.is_empty() || order.service.as_str() == service) {
-            if let Some(proof) = self.proof(order, since, now) {
+            if let Some(proof) = self.proof(order, since, depth, now) {
                 proofs.push(proof);
                 continue;
             }
             let seen = self.seen.get(&order.node);
             let comparison = seen.and_then(|seen| seen.comparisons.get(&order.service));
-            let observed = seen.and_then(|seen| seen.last_observation).is_some_and(|at| at >= since);
+            let answer = self.answer_of(&order.node, since, depth);
+            let observed = answer == Answer::AsAsked;
             let settled = comparison.is_some_and(|comparison| comparison.is_settled());
             if seen.is_some_and(|seen| seen.link.is_some()) && !(observed && settled) {
                 outstanding.insert(order.node.clone());
@@ -87,7 +89,7 @@ impl State {
             let known = named.contains(&(order.node.clone(), Some(order.service.clone())))
                 || named.contains(&(order.node.clone(), None));
             if !holds_nothing && !known {
-                unproven.push(unproven_finding(order, observed, standing));
+                unproven.push(unproven_finding(order, answer, standing));
             }
         }
         findings.extend(unproven.iter().map(|finding| (finding, now)));
@@ -98,10 +100,23 @@ impl State {
         }
     }
 
-    /// The proof that a node holds what this order says, from an observation asked for at `since` or later.
-    pub(super) fn proof(&self, order: &Order, since: Timestamp, now: Timestamp) -> Option<v1::Proof> {
+    /// How a node has answered what was asked at `since` or later.
+    pub(super) fn answer_of(&self, node: &NodeName, since: Timestamp, depth: Depth) -> Answer {
+        let seen = self.seen.get(node);
+        let answered = |depth| seen.and_then(|seen| seen.answered(depth)).is_some_and(|at| at >= since);
+        match (answered(depth), answered(Depth::Events)) {
+            (true, _) => Answer::AsAsked,
+            (false, true) => Answer::LessDeep,
+            (false, false) => Answer::Missing,
+        }
+    }
+
+    /// The proof that a node holds what this order says, from an observation asked for at `since` or later that rests on
+    /// a look so deep.
+    pub(super) fn proof(&self, order: &Order, since: Timestamp, depth: Depth, now: Timestamp) -> Option<v1::Proof> {
         let seen = self.seen.get(&order.node)?;
         let observed = seen.last_observation.filter(|at| *at >= since)?;
+        seen.answered(depth).filter(|at| *at >= since)?;
         let Standing::Proven { grade, .. } = seen.comparisons.get(&order.service)?.standing else { return None };
         let Hold::Release { release, bundle, .. } = &order.hold else { return None };
         let evidence = self.evidence(&order.node, &order.service)?;
@@ -147,23 +162,36 @@ pub(super) fn finding_view(finding: &Finding, since: Timestamp) -> v1::Finding {
     }
 }
 
+/// How a node answered a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    AsAsked,
+    /// Without looking at files as deep as it was asked to.
+    LessDeep,
+    Missing,
+}
+
 /// What is said of an order without a proof that nobody else has said anything of.
-fn unproven_finding(order: &Order, observed: bool, standing: Option<&Standing>) -> Finding {
+fn unproven_finding(order: &Order, answer: Answer, standing: Option<&Standing>) -> Finding {
     let key = FindingKey {
         node: order.node.clone(),
         service: Some(order.service.clone()),
         kind: Kind::Stale,
         what: "observation".into(),
     };
-    Finding::new(key, "a fresh proof", known_of(order.generation, observed, standing))
+    Finding::new(key, "a fresh proof", known_of(order.generation, answer, standing))
 }
 
 /// What is known of a node that has no proof in this round: no more than that. `standing` is what this round's answer
 /// showed; there is none when the order was given after the answer.
-fn known_of(ordered: Generation, observed: bool, standing: Option<&Standing>) -> String {
-    let Some(standing) = standing.filter(|_| observed) else {
-        let answer = if observed { "answered before it was ordered" } else { "no answer in this round" };
-        return answer.into();
+pub(super) fn known_of(ordered: Generation, answer: Answer, standing: Option<&Standing>) -> String {
+    let Some(standing) = standing.filter(|_| answer == Answer::AsAsked) else {
+        let known = match answer {
+            Answer::AsAsked => "answered before it was ordered",
+            Answer::LessDeep => "answered, but has not looked at its files as deep as asked; is its agent older?",
+            Answer::Missing => "no answer in this round",
+        };
+        return known.into();
     };
     match standing {
         Standing::Behind { generation: None } => {
@@ -188,12 +216,17 @@ mod tests {
 
     #[test]
     fn what_is_known_of_an_unproven_node_is_said_and_no_more() {
-        let known = |observed, standing: Option<Standing>| known_of(Generation(7), observed, standing.as_ref());
+        let known = |observed, standing: Option<Standing>| {
+            known_of(Generation(7), if observed { Answer::AsAsked } else { Answer::Missing }, standing.as_ref())
+        };
         let working = |detail: &str| Standing::Working { step: "fetch".into(), detail: detail.into() };
         for standing in [None, Some(working("")), Some(Standing::Differs)] {
             assert_eq!(known(false, standing), "no answer in this round", "what an older round showed is not said");
         }
         assert_eq!(known(true, None), "answered before it was ordered");
+        assert!(
+            known_of(Generation(7), Answer::LessDeep, Some(&Standing::Differs)).contains("not looked at its files")
+        );
         let behind = known(true, Some(Standing::Behind { generation: Some(Generation(5)) }));
         assert!(behind.contains("not taken the order in") && behind.contains("generation 7"), "{behind}");
         assert!(behind.contains("at generation 5") && !behind.contains("at work"), "{behind}");

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use fleet::drift::{Kind, Standing};
+use fleet::looked::Depth;
 use fleet::{Hold, NodeName, Order, ReleaseId, ServiceName, Timestamp};
 use fleet_proto::v1;
 
@@ -170,7 +171,8 @@ impl State {
             .filter(|open| open.finding.key.node == name)
             .map(|open| finding_view(&open.finding, open.since))
             .collect();
-        let proofs = self.orders_of(&name).filter_map(|order| self.proof(order, Timestamp(0), now)).collect();
+        let proofs =
+            self.orders_of(&name).filter_map(|order| self.proof(order, Timestamp(0), Depth::Events, now)).collect();
         Ok(v1::GetNodeReply { node: Some(node), findings, proofs })
     }
 }

@@ -5,6 +5,7 @@
 use fleet::drift::{Clock, Kind, Misdeed, Uncounted, clock};
 use fleet::evidence::Attestation;
 use fleet::ledger::Subject;
+use fleet::looked::Depth;
 use fleet::{Millis, NodeName, Timestamp};
 use tonic::Status;
 
@@ -62,6 +63,7 @@ impl State {
         seen.agent_version = greeting.agent_version;
         seen.volunteers = greeting.volunteers;
         seen.last_contact = Some(now);
+        (seen.last_sweep, seen.last_hash) = (None, None);
         seen.asked.end();
         let begun = seen.past.begin(&greeting.boot_id);
         if let Err(misdeed) = begun {
@@ -106,6 +108,7 @@ impl State {
         let rival = seen.rivals.remove(at);
         seen.link = Some(rival.link);
         seen.asked.end();
+        (seen.last_sweep, seen.last_hash) = (None, None);
         // That its boot was over already is said of it since it was seen in two places.
         let _ = seen.past.begin(&rival.boot);
         self.say_desired(node);
@@ -114,7 +117,7 @@ impl State {
     /// An agent thinks that something changed: it is asked, as a hint proves nothing.
     pub(super) fn hinted(&mut self, node: &NodeName, session: u64, now: Timestamp) {
         match self.heard(node, session, now) {
-            Voice::Newest => self.challenge(node),
+            Voice::Newest => self.challenge(node, Depth::Events),
             Voice::Rival | Voice::Nobody => {}
         }
     }
@@ -157,6 +160,13 @@ impl State {
         let Some(seen) = self.seen.get_mut(node) else { return };
         seen.conduct.honest();
         seen.last_observation = Some(asked_at);
+        // A node without services has no files to look at.
+        let basis = attestation.services.iter().map(|service| service.looked.basis).min().unwrap_or(Depth::Hash);
+        match basis {
+            Depth::Events => {}
+            Depth::Sweep => seen.last_sweep = Some(asked_at),
+            Depth::Hash => (seen.last_sweep, seen.last_hash) = (Some(asked_at), Some(asked_at)),
+        }
         let said = attestation.clock;
         seen.latest = Some(attestation);
         if let Some(said) = said {

@@ -121,8 +121,11 @@ impl State {
             .filter(|(_, journaled)| journaled.deployment.spec().service == *service)
             .map(|(id, _)| id.clone())
             .collect();
+        // Old files may not hide behind a fresh word: a deployment takes what it is told for as old as the last look at
+        // every file that it rests on.
+        let swept_at = self.seen.get(node).and_then(|seen| seen.last_sweep).unwrap_or_default();
         for id in running {
-            let observation = Observation { asked_at, generation, seen: seen.clone() };
+            let observation = Observation { asked_at: asked_at.min(swept_at), generation, seen: seen.clone() };
             self.deployment_event(&id, &Event::Observed { node: node.clone(), observation }, now);
         }
         // A deployment may have answered this with another order, as when it turns back: then what was compared is no

@@ -8,8 +8,9 @@ use fleet::deployment::{Deployment, Fact};
 use fleet::drift::{Asked, Catalogue, Comparison, Conduct, Kind, Life, Limits, Past, Sight};
 use fleet::evidence::{Attestation, ServiceEvidence};
 use fleet::ledger::{Ledger, LedgerEntry};
+use fleet::looked::Depth;
 use fleet::{DeploymentId, Generation, Millis, NodeName, Nonce, Order, PlanId, ReleaseId, ServiceName, Timestamp};
-use fleet_certs::{AllowList, Sessions, TokenRecord};
+use fleet_certs::{AllowList, Sealer, Sessions, TokenRecord};
 use fleet_proto::v1;
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
@@ -19,7 +20,7 @@ use super::ask::Reply;
 use super::speaking::Unsaid;
 use crate::artifacts::{ArtifactError, Artifacts};
 use crate::config::Config;
-use crate::records::{Change, Loaded, Lock, NodeRecord, OperatorRecord, Queued, ReleaseRecord};
+use crate::records::{Change, Loaded, Lock, NodeRecord, OperatorRecord, Queued, ReleaseRecord, StatementRecord};
 
 /// How long silence is borne: an agent that is killed and restarted is back within seconds; and a finding must be
 /// named within ten seconds of its cause.
@@ -49,6 +50,10 @@ pub struct State {
     pub(super) runs_tests: bool,
     /// What keeps the test of a gate running, by the deployment that asks.
     pub(super) asks: BTreeMap<DeploymentId, oneshot::Sender<()>>,
+    /// What is known of the statements that are kept, by number.
+    pub(super) statements: BTreeMap<u64, StatementRecord>,
+    /// What signs them; without it none is made, and whoever asks is told.
+    pub(super) sealer: Option<Sealer>,
     pub(super) ledger: Ledger,
     pub(super) ledger_lines: u64,
     /// The lives of the certificates that are no node's, each with whose it is.
@@ -75,6 +80,11 @@ pub(super) struct NodeSeen {
     pub(super) agent_version: String,
     pub(super) last_contact: Option<Timestamp>,
     pub(super) last_observation: Option<Timestamp>,
+    /// The same of the last one that rests on a look at every file, in this stream. What came after it rests on being
+    /// told of every change since.
+    pub(super) last_sweep: Option<Timestamp>,
+    /// The same of the last one for which every file was read.
+    pub(super) last_hash: Option<Timestamp>,
     /// Streams under the same identity that were not closed when the newest opened.
     pub(super) rivals: Vec<Rival>,
     /// Its nonces.
@@ -95,6 +105,15 @@ pub(super) struct NodeSeen {
 }
 
 impl NodeSeen {
+    /// When the last statement was asked for that rests on a look so deep, or on being told of every change since one.
+    pub(super) fn answered(&self, depth: Depth) -> Option<Timestamp> {
+        match depth {
+            Depth::Events => self.last_observation,
+            Depth::Sweep => self.last_sweep,
+            Depth::Hash => self.last_hash,
+        }
+    }
+
     /// Whether two agents are known to live under its identity: then nothing that either says counts.
     pub(super) fn is_contested(&self) -> bool {
         self.link.is_some() && self.rivals.iter().any(|rival| rival.answered)
@@ -219,6 +238,8 @@ impl State {
             plans: loaded.plans,
             locks: loaded.locks,
             runs_tests,
+            statements: loaded.statements,
+            sealer: None,
             ledger,
             ledger_lines: loaded.ledger_lines,
             own_certificates: Vec::new(),

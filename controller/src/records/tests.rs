@@ -47,6 +47,44 @@ async fn what_is_saved_is_loaded() {
     assert_eq!(load(&store).await.unwrap().findings, []);
 }
 
+fn statement(sequence: u64, envelope: &str) -> (StatementRecord, Change) {
+    let envelope_pieces = pieces(envelope);
+    let record = StatementRecord {
+        sequence,
+        digest: Digest([1; 32]),
+        made_at: Timestamp(7),
+        occasion: Occasion::Verification,
+        about: String::new(),
+        actor: "alice".into(),
+        verdict: Verdict::Proven,
+        proven: 1,
+        nodes: 1,
+        size: envelope.len() as u64,
+        pieces: u32::try_from(envelope_pieces.len()).unwrap(),
+    };
+    (record.clone(), Change::Statement { record, envelope: envelope_pieces })
+}
+
+#[tokio::test]
+async fn a_statement_larger_than_a_batch_is_kept_whole_and_forgotten_whole() {
+    let store = Memory::default();
+    let large = "sealed ".repeat(MAX_BATCH_BYTES / 4);
+    let ((large_record, one), (small_record, two)) = (statement(1, &large), statement(2, "small"));
+    assert!(large_record.pieces > 8 && small_record.pieces == 1);
+    save(&store, &[one, two]).await.unwrap();
+    let loaded = load(&store).await.unwrap().statements;
+    assert_eq!(loaded.into_values().collect::<Vec<_>>(), [large_record.clone(), small_record.clone()]);
+    assert!(envelope(&store, &large_record).await.unwrap().unwrap() == large);
+    assert_eq!(envelope(&store, &small_record).await.unwrap().unwrap(), "small");
+    let again = statement(2, "another").1;
+    assert!(save(&store, &[again]).await.is_err(), "no statement is written over");
+
+    save(&store, &[Change::ForgetStatement(large_record.clone())]).await.unwrap();
+    assert_eq!(envelope(&store, &large_record).await.unwrap(), None);
+    let left: Vec<_> = store.list("").await.unwrap().into_iter().map(|(key, _)| key).collect();
+    assert_eq!(left, ["envelopes/000000000002/000", "statements/000000000002"]);
+}
+
 #[tokio::test]
 async fn the_journal_is_the_lock() {
     let store = Memory::default();

@@ -15,4 +15,5 @@ mod plans;
 mod queue;
 mod rolled_back;
 mod roster;
+mod statements;
 mod supersede;

@@ -200,6 +200,9 @@ impl Scene<'_> {
                 found.into(),
             ));
         }
+        if let Some(found) = self.evidence.looked.too_old() {
+            findings.push(self.finding(Kind::Stale, "files", "looked at lately", found));
+        }
         if self.evidence.files_omitted > 0 {
             findings.push(self.finding(
                 Kind::File,

@@ -94,6 +94,7 @@ fn evidence() -> ServiceEvidence {
         generation: Generation(7),
         progress: Progress::Held,
         confirmation: Confirmation::Given,
+        looked: crate::looked::Looked::default(),
         current: Some(NEW.parse().unwrap()),
         files: Vec::new(),
         files_omitted: 0,
@@ -227,6 +228,11 @@ fn health_current_and_files_count() {
     assert_eq!(kinds(&ServiceEvidence { current: None, ..evidence() }), [Kind::Version]);
     assert_eq!(kinds(&ServiceEvidence { current: Some(OLD.parse().unwrap()), ..evidence() }), [Kind::Version]);
     assert_eq!(kinds(&ServiceEvidence { files_omitted: 1, ..evidence() }), [Kind::File]);
+    let watched = |swept| crate::looked::Looked { swept, ..crate::looked::Looked::default() };
+    let oldest = crate::looked::OLDEST_SWEEP;
+    assert_eq!(kinds(&ServiceEvidence { looked: watched(oldest), ..evidence() }), []);
+    let older = watched(Millis(oldest.0 + 1));
+    assert_eq!(kinds(&ServiceEvidence { looked: older, ..evidence() }), [Kind::Stale], "watching alone is no proof");
     assert_eq!(kinds(&ServiceEvidence { compared: None, ..evidence() }), [Kind::File], "not compared is not clean");
     assert_eq!(
         kinds(&ServiceEvidence { compared: Some(Digest([101; 32])), ..evidence() }),

@@ -64,11 +64,29 @@ pub(super) async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
         return plan::show(session, args.source.as_deref(), args.plan.as_deref(), &args.rollout).await;
     }
     let format = session.format(&[Format::Table, Format::Json, Format::Jsonl, Format::Name], "deploy")?;
+    args.begin.prepare()?;
+    match begin(session, &args).await {
+        Ok(Begun { controller, client, deployment, tests }) => {
+            args.begin.go_on(session, &controller, client, deployment, tests, format).await
+        }
+        Err(failure) => args.begin.not_begun(session, failure),
+    }
+}
+
+/// A deployment that was accepted.
+struct Begun {
+    controller: Controller,
+    client: Operator,
+    deployment: v1::Deployment,
+    tests: Tests,
+}
+
+async fn begin(session: &Session, args: &Args) -> Result<Begun, Failure> {
     let controller = session.controller()?;
     let mut client = controller.connect().await?;
     let mut wish = match &args.plan {
         Some(plan) => of_plan(&mut client, plan, &args.rollout).await?,
-        None => of_source(session, &controller, &mut client, &args).await?,
+        None => of_source(session, &controller, &mut client, args).await?,
     };
     args.begin.add_to(&mut wish.request);
     if args.begin.asks(&controller) {
@@ -82,7 +100,7 @@ pub(super) async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
     }
     let what = Start::Deployment(wish.request);
     let deployment = start(session, &controller, &mut client, &wish.service, &what).await?;
-    args.begin.go_on(session, &controller, client, deployment, wish.tests, format).await
+    Ok(Begun { controller, client, deployment, tests: wish.tests })
 }
 
 async fn of_source(

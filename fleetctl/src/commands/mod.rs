@@ -38,11 +38,13 @@ mod output_file;
 mod plan;
 mod release_source;
 mod releases;
+mod report;
 mod rollback;
 mod rollout;
 mod session;
 mod simulate;
 mod start;
+mod statements;
 mod status;
 mod tell;
 mod tokens;
@@ -111,6 +113,9 @@ pub enum Verb {
     Drift(drift::Args),
     /// Make every node prove, now, what it runs
     Verify(verify::Args),
+    /// See, take away and check the signed statements of what was proven
+    #[command(subcommand)]
+    Statements(statements::Verb),
     /// See and change which nodes are expected
     #[command(subcommand)]
     Nodes(nodes::Verb),
@@ -211,6 +216,7 @@ async fn dispatch(session: &Session, verb: Verb) -> Result<u8, Failure> {
         Verb::History(args) => history::run(session, args).await,
         Verb::Drift(args) => drift::run(session, args).await,
         Verb::Verify(args) => verify::run(session, args).await,
+        Verb::Statements(verb) => statements::run(session, verb).await,
         Verb::Nodes(verb) => nodes::run(session, verb).await,
         Verb::Tokens(verb) => tokens::run(session, verb).await,
         Verb::Releases(verb) => releases::run(session, verb).await,
@@ -248,6 +254,12 @@ mod tests {
             "fleetctl tokens create --ttl 0s",
             "fleetctl history -n 0",
             "fleetctl verify ",
+            "fleetctl verify --statement x shop",
+            "fleetctl verify --ca x",
+            "fleetctl verify --report x.xml",
+            "fleetctl deploy --report sarif=x",
+            "fleetctl statements get 0",
+            "fleetctl statements check --ca x",
             "fleetctl drift -s ",
             "fleetctl drift --kind flie",
             "fleetctl drift --ping hc-ping.com/x",

@@ -6,12 +6,13 @@ use fleet_proto::v1;
 
 use super::begin::Begin;
 use super::deploy::tests_of;
+use super::gates::Tests;
 use super::limit;
 use super::plan;
 use super::rollout::Rollout;
 use super::session::{Answer, Session};
 use super::start::{Start, start};
-use crate::client::{CALL_DEADLINE, Operator, answer};
+use crate::client::{CALL_DEADLINE, Controller, Operator, answer};
 use crate::failure::Failure;
 use crate::output::format::Format;
 use crate::output::plan::render;
@@ -37,6 +38,23 @@ pub struct Args {
 
 pub(super) async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
     let format = session.format(&[Format::Table, Format::Json, Format::Jsonl, Format::Name], "rollback")?;
+    args.begin.prepare()?;
+    let begin = args.begin.clone();
+    match start_or_show(session, args, format).await {
+        Ok(Some((controller, client, deployment, tests))) => {
+            begin.go_on(session, &controller, client, deployment, tests, format).await
+        }
+        Ok(None) => Ok(exit::OK),
+        Err(failure) => begin.not_begun(session, failure),
+    }
+}
+
+/// Starts it, unless only its plan was to be shown.
+async fn start_or_show(
+    session: &Session,
+    args: Args,
+    format: Format,
+) -> Result<Option<(Controller, Operator, v1::Deployment, Tests)>, Failure> {
     let controller = session.controller()?;
     let mut client = controller.connect().await?;
     let service = match args.service {
@@ -57,7 +75,7 @@ pub(super) async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
     let plan = answer(CALL_DEADLINE, client.plan_rollback(request.clone())).await?;
     if args.begin.dry_run {
         plan::show_made(session, plan, format)?;
-        return Ok(exit::OK);
+        return Ok(None);
     }
     // Also if it would be refused now: the controller's refusal has the exit code and says what to do.
     session.screen.say(&render(&plan, session.screen.zone, session.screen.glyphs));
@@ -67,7 +85,7 @@ pub(super) async fn run(session: &Session, args: Args) -> Result<u8, Failure> {
         return Err(Failure::failed("not confirmed; nothing was changed"));
     }
     let deployment = start(session, &controller, &mut client, &service, &Start::Rollback(request)).await?;
-    args.begin.go_on(session, &controller, client, deployment, tests, format).await
+    Ok(Some((controller, client, deployment, tests)))
 }
 
 async fn only_service(client: &mut Operator) -> Result<String, Failure> {

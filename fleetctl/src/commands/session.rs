@@ -141,6 +141,22 @@ impl Session {
         Controller::new(file.resolve(&overrides)?)
     }
 
+    /// The authority's certificate (PEM), for what is checked without a controller: that of `named`, or of the
+    /// environment, or of the context. No identity of our own is needed.
+    ///
+    /// # Errors
+    /// 78 if none is known or it cannot be read.
+    pub fn authority(&self, named: Option<&std::path::Path>) -> Result<String, Failure> {
+        let of_environment = || std::env::var_os("FLEETCTL_CA_FILE").filter(|v| !v.is_empty()).map(PathBuf::from);
+        let path = match named.map(PathBuf::from).or_else(of_environment) {
+            Some(path) => path,
+            None => ConfigFile::load(&config::path()?)?.authority(self.global.context.as_deref())?,
+        };
+        fleet_certs::files::read(&path).map_err(|e| {
+            Failure::config(format!("cannot use the authority's certificate {}", path.display())).caused_by(&e)
+        })
+    }
+
     /// A connection to it.
     ///
     /// # Errors

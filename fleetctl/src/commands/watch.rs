@@ -60,14 +60,29 @@ impl Until {
 pub async fn watch(
     session: &Session,
     controller: &Controller,
-    mut client: Operator,
+    client: Operator,
     first: v1::Deployment,
     until: Until,
     tests: Tests,
     format: Format,
 ) -> Result<u8, Failure> {
-    let mut interrupt =
-        signal(SignalKind::interrupt()).map_err(|e| Failure::failed("cannot wait for Ctrl-C").caused_by(&e))?;
+    watch_to(session, controller, client, first, until, tests, format).await.1
+}
+
+/// The same, with the deployment as it was last seen.
+pub(super) async fn watch_to(
+    session: &Session,
+    controller: &Controller,
+    mut client: Operator,
+    first: v1::Deployment,
+    until: Until,
+    tests: Tests,
+    format: Format,
+) -> (v1::Deployment, Result<u8, Failure>) {
+    let mut interrupt = match signal(SignalKind::interrupt()) {
+        Ok(interrupt) => interrupt,
+        Err(error) => return (first, Err(Failure::failed("cannot wait for Ctrl-C").caused_by(&error))),
+    };
     let mut display = Display::new(session, format, first);
     let deadline = session.timeout().map(|t| Instant::now() + t);
     let mut tester = Tester::new(tests, controller);
@@ -78,27 +93,27 @@ pub async fn watch(
     display.clear();
     let id = display.deployment.id.clone();
     let farewell = tester.tests().farewell(&id);
-    let code = match end? {
+    let result = end.map(|end| match end {
         End::Finished => {
             display.finish();
-            Ok(exit_of(&display.deployment))
+            exit_of(&display.deployment)
         }
         End::Reached => {
             session.screen.say(&format!("{id} has reached what was waited for; it goes on{farewell}"));
-            Ok(exit::OK)
+            exit::OK
         }
         End::Detached => {
             session.screen.insist(&format!("detached; {id} goes on. Come back with: fleetctl wait {id}{farewell}"));
-            Ok(exit::DETACHED)
+            exit::DETACHED
         }
         End::TimedOut => {
             session.screen.insist(&format!("timed out; {id} goes on. Come back with: fleetctl wait {id}{farewell}"));
-            Ok(exit::TIMED_OUT)
+            exit::TIMED_OUT
         }
-    };
+    });
     // Only now: what was said about it must not wait for a test that is slow to end.
     tester.stop().await;
-    code
+    (display.deployment, result)
 }
 
 /// The exit code of a finished deployment. An outcome this program does not know is never success.

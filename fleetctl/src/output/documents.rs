@@ -97,7 +97,15 @@ documents! {
     /// One finding.
     Finding { node: String, service: Option<String>, kind: String, what: String, expected: Option<String>, found: Option<String>, severity: String, first_seen: String, by: Option<String>, changed_at: Option<String> }
     /// What every node proved.
-    VerifyReport { made_at: String, proofs: Vec<Proof>, findings: Vec<Finding> }
+    VerifyReport { made_at: String, proofs: Vec<Proof>, findings: Vec<Finding>, statement: Option<StatementNote>, no_statement: Option<String> }
+    /// The signed statement of it.
+    StatementNote { sequence: u64, digest: String, previous: Option<String>, verdict: &'static str, saved: Option<String> }
+    /// A statement that the controller keeps.
+    StatementSummary { sequence: u64, digest: String, made_at: String, occasion: String, about: Option<String>, actor: Option<String>, verdict: String, proven: u32, nodes: u32, size: u64 }
+    /// A statement that passed its check.
+    StatementReport { digest: String, key_id: String, verdict: &'static str, exit_code: u8, statement: fleet::statement::Statement }
+    /// A chain of statements that is whole.
+    ChainReport { first: u64, last: u64, digest: String }
     /// One proof.
     Proof { node: String, service: String, release: Option<String>, version: Option<String>, digest: Option<String>, grade: String, age_ms: u64, processes: u32, nonce: Option<String> }
     /// A node.

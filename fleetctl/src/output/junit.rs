@@ -3,9 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use fleet::Outcome;
 use fleet_proto::v1;
 
 use super::seen::{Seen, is_blind};
+use super::tally::{self, Standing};
 use super::text::{plain, rfc3339_seconds};
 
 /// One check of one node.
@@ -13,11 +15,11 @@ use super::text::{plain, rfc3339_seconds};
 struct Case {
     class: String,
     name: String,
-    result: Outcome,
+    result: Verdict,
 }
 
 #[derive(Debug, Clone)]
-enum Outcome {
+enum Verdict {
     Passed,
     /// It differs.
     Failed {
@@ -30,6 +32,24 @@ enum Outcome {
         kind: String,
         message: String,
     },
+    /// Nothing was asked of it, by a person's wish.
+    Skipped {
+        message: String,
+    },
+}
+
+impl Verdict {
+    fn failed(kind: &str, message: &str, text: &str) -> Self {
+        Self::Failed { kind: kind.to_owned(), message: message.to_owned(), text: text.to_owned() }
+    }
+
+    fn error(kind: &str, message: &str) -> Self {
+        Self::Error { kind: kind.to_owned(), message: message.to_owned() }
+    }
+
+    fn skipped(message: &str) -> Self {
+        Self::Skipped { message: message.to_owned() }
+    }
 }
 
 /// Suites by their names, in order.
@@ -45,15 +65,15 @@ pub fn drift(seen: &Seen) -> String {
         let unknown = seen.unknown_of(node);
         let cases = suites.entry(node.name.clone()).or_default();
         let result = match unknown {
-            Some(message) => Outcome::Error { kind: "unobserved".to_owned(), message },
-            None if cases.is_empty() => Outcome::Passed,
+            Some(message) => Verdict::Error { kind: "unobserved".to_owned(), message },
+            None if cases.is_empty() => Verdict::Passed,
             None => continue,
         };
         cases.push(Case { class: "fleet.drift".to_owned(), name: "nothing differs".to_owned(), result });
     }
     let result = match &seen.unknown {
-        Some(why) => Outcome::Error { kind: "unknown".to_owned(), message: why.clone() },
-        None => Outcome::Passed,
+        Some(why) => Verdict::Error { kind: "unknown".to_owned(), message: why.clone() },
+        None => Verdict::Passed,
     };
     let name = "every expected node was looked at".to_owned();
     let report = vec![Case { class: "fleet.drift".to_owned(), name, result }];
@@ -65,19 +85,54 @@ pub fn verify(reply: &v1::VerifyReply, why: &str) -> String {
     let mut suites = Suites::new();
     for proof in &reply.proofs {
         let name = format!("{} runs {} ({}), grade {}", proof.service, proof.version, proof.release, proof.grade);
-        let case = Case { class: class(&proof.service), name, result: Outcome::Passed };
+        let case = Case { class: class(&proof.service), name, result: Verdict::Passed };
         suites.entry(proof.node.clone()).or_default().push(case);
     }
     for finding in &reply.findings {
         suites.entry(finding.node.clone()).or_default().push(case(finding));
     }
     let result = match suites.is_empty() {
-        true => Outcome::Error { kind: "unknown".to_owned(), message: why.to_owned() },
-        false => Outcome::Passed,
+        true => Verdict::Error { kind: "unknown".to_owned(), message: why.to_owned() },
+        false => Verdict::Passed,
     };
     let name = "some node was asked for its proof".to_owned();
     let report = vec![Case { class: "fleet.verify".to_owned(), name, result }];
     xml("fleet verify", &report, &suites, reply.made_at_ms)
+}
+
+/// A deployment: as it ended, or, when `why` says so, as it was last seen.
+pub fn deployment(deployment: &v1::Deployment, why: Option<&str>, now_ms: i64) -> String {
+    let mut suites = Suites::new();
+    let outcome = tally::outcome(deployment);
+    let converged = matches!(outcome, Some(Outcome::Converged | Outcome::ConvergedWithWaivers));
+    let name = format!("runs {} {}", deployment.service, tally::version(deployment));
+    for node in tally::everyone(deployment) {
+        let detail = if node.detail.is_empty() { node.state.clone() } else { node.detail.clone() };
+        let is_waived = deployment.waivers.iter().find(|waiver| waiver.node == node.node);
+        let result = match (tally::standing(node), is_waived) {
+            (Standing::Done, _) if converged => Verdict::Passed,
+            (Standing::Done, _) if outcome.is_some() => {
+                Verdict::failed(&deployment.outcome, "proven, and not on this release for good", &detail)
+            }
+            (Standing::Gone, _) => Verdict::skipped(&detail),
+            (_, Some(waiver)) if converged => Verdict::skipped(&format!("waived by {}: {}", waiver.by, waiver.reason)),
+            (Standing::Waiting, _) => Verdict::skipped("it was not ordered"),
+            (Standing::Failed, _) => Verdict::failed("not-proven", &detail, &node.state),
+            (Standing::Done | Standing::AtWork, _) => Verdict::error("not-proven", &detail),
+        };
+        suites.entry(node.node.clone()).or_default().push(Case {
+            class: class(&deployment.service),
+            name: name.clone(),
+            result,
+        });
+    }
+    let result = match (outcome, why) {
+        (Some(Outcome::Converged | Outcome::ConvergedWithWaivers), _) => Verdict::Passed,
+        (Some(outcome), _) => Verdict::failed(outcome.as_str(), &deployment.cause, &deployment.id),
+        (None, why) => Verdict::error("unknown", why.unwrap_or("how it ended is not known")),
+    };
+    let case = Case { class: "fleet.deploy".to_owned(), name: "every expected node is proven".to_owned(), result };
+    xml("fleet deploy", &[case], &suites, deployment.finished_at_ms.unwrap_or(now_ms))
 }
 
 fn class(service: &str) -> String {
@@ -93,7 +148,7 @@ fn case(finding: &v1::Finding) -> Case {
         (expected, found) => format!("{what}: expected {expected}, found {found}"),
     };
     let result = if is_blind(&kind) {
-        Outcome::Error { kind: kind.clone(), message }
+        Verdict::Error { kind: kind.clone(), message }
     } else {
         let mut text = format!("{}, since {}", finding.severity, rfc3339_seconds(finding.since_ms));
         if let Some(at) = finding.changed_at_ms {
@@ -102,7 +157,7 @@ fn case(finding: &v1::Finding) -> Case {
         if !finding.by.is_empty() {
             text += &format!(", by {}", finding.by);
         }
-        Outcome::Failed { kind: kind.clone(), message, text }
+        Verdict::Failed { kind: kind.clone(), message, text }
     };
     Case { class: class(&finding.service), name: format!("{kind} {what}"), result }
 }
@@ -124,12 +179,15 @@ fn xml(name: &str, report: &[Case], suites: &Suites, made_at_ms: i64) -> String 
                 escape(&case.name)
             );
             text += &match &case.result {
-                Outcome::Passed => "/>\n".to_owned(),
-                Outcome::Failed { kind, message, text } => {
+                Verdict::Passed => "/>\n".to_owned(),
+                Verdict::Failed { kind, message, text } => {
                     format!(">\n      {}</failure>\n    </testcase>\n", open("failure", kind, message) + &escape(text))
                 }
-                Outcome::Error { kind, message } => {
+                Verdict::Error { kind, message } => {
                     format!(">\n      {}</error>\n    </testcase>\n", open("error", kind, message) + "UNKNOWN")
+                }
+                Verdict::Skipped { message } => {
+                    format!(">\n      <skipped message=\"{}\"/>\n    </testcase>\n", escape(message))
                 }
             };
         }
@@ -143,16 +201,17 @@ fn open(element: &str, kind: &str, message: &str) -> String {
 }
 
 fn counts<'a>(cases: impl Iterator<Item = &'a Case>) -> String {
-    let (mut tests, mut failures, mut errors) = (0, 0, 0);
+    let (mut tests, mut failures, mut errors, mut skipped) = (0, 0, 0, 0);
     for case in cases {
         tests += 1;
         match case.result {
-            Outcome::Passed => {}
-            Outcome::Failed { .. } => failures += 1,
-            Outcome::Error { .. } => errors += 1,
+            Verdict::Passed => {}
+            Verdict::Failed { .. } => failures += 1,
+            Verdict::Error { .. } => errors += 1,
+            Verdict::Skipped { .. } => skipped += 1,
         }
     }
-    format!("tests=\"{tests}\" failures=\"{failures}\" errors=\"{errors}\" skipped=\"0\" time=\"0\"")
+    format!("tests=\"{tests}\" failures=\"{failures}\" errors=\"{errors}\" skipped=\"{skipped}\" time=\"0\"")
 }
 
 /// Text as XML has it. Control characters and the two that are no characters cannot be written there at all.
@@ -174,7 +233,9 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::samples::{START, clean, drift as drifted, finding, hostile, seen, seen_node, traced};
+    use crate::output::samples::{
+        START, clean, drift as drifted, finding, finished, hostile, rolling, seen, seen_node, traced,
+    };
     use crate::output::verify::tests::proof;
 
     #[test]
@@ -234,9 +295,45 @@ mod tests {
     }
 
     #[test]
+    fn a_deployment_that_did_not_converge_has_no_node_that_passed() {
+        let text = deployment(&finished(Outcome::Converged, "verified", "2"), None, START);
+        assert!(
+            text.contains("<testsuites name=\"fleet deploy\"") && text.contains("failures=\"0\" errors=\"0\""),
+            "{text}"
+        );
+        for outcome in [Outcome::RolledBack, Outcome::Unproven, Outcome::Aborted, Outcome::Superseded] {
+            for state in ["verified", "unverified", "failed", "pending", "ordered", "a-new-word"] {
+                let text = deployment(&finished(outcome, state, "2"), None, START);
+                assert!(!text.contains("runs shop 2.3.1\" time=\"0\"/>"), "{text}");
+                assert!(text.contains(&format!("<failure type=\"{outcome}\"")), "{text}");
+            }
+        }
+        let lost = deployment(&rolling(), Some("the controller went away"), START);
+        assert!(lost.contains("<error type=\"unknown\" message=\"the controller went away\">"), "{lost}");
+        assert!(!lost.contains("runs shop 2.3.1\" time=\"0\"/>"), "{lost}");
+        let mut unknown = finished(Outcome::Converged, "verified", "2");
+        unknown.outcome = "better-than-ever".into();
+        assert!(deployment(&unknown, None, START).contains("<error type=\"unknown\""));
+    }
+
+    #[test]
+    fn a_waived_node_is_skipped_and_says_who_said_so() {
+        let mut waived = finished(Outcome::ConvergedWithWaivers, "unverified", "2");
+        let node = tally::everyone(&waived)[0].node.clone();
+        waived.waivers = vec![v1::Waiver { node, reason: "in repair".into(), by: "bob".into(), until_ms: START }];
+        let text = deployment(&waived, None, START);
+        assert!(text.contains("<skipped message=\"waived by bob: in repair\"/>"), "{text}");
+    }
+
+    #[test]
     fn proofs_pass_and_findings_do_not() {
         let unknown = finding("n2", "stale", "observation", "a fresh proof", "no answer in this round", "critical");
-        let reply = v1::VerifyReply { proofs: vec![proof("n1")], findings: vec![unknown], made_at_ms: START };
+        let reply = v1::VerifyReply {
+            proofs: vec![proof("n1")],
+            findings: vec![unknown],
+            made_at_ms: START,
+            ..v1::VerifyReply::default()
+        };
         let text = verify(&reply, "");
         assert!(text.contains(r#"name="shop runs 2.3.1 (r-9f2c1e7ab310), grade digest" time="0"/>"#), "{text}");
         assert!(text.contains(r#"tests="3" failures="0" errors="1""#), "{text}");

@@ -18,6 +18,7 @@ pub mod plan;
 pub mod prometheus;
 pub mod screen;
 pub mod seen;
+pub mod statement;
 pub mod status;
 pub mod table;
 pub mod tally;

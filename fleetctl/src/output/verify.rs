@@ -81,7 +81,8 @@ pub(crate) mod tests {
 
     #[test]
     fn proofs_and_findings() {
-        let mut reply = v1::VerifyReply { proofs: vec![proof("n1"), proof("n2")], findings: vec![], made_at_ms: START };
+        let mut reply =
+            v1::VerifyReply { proofs: vec![proof("n1"), proof("n2")], made_at_ms: START, ..v1::VerifyReply::default() };
         assert_eq!(
             render(&reply),
             "NODE  SERVICE  VERSION  RELEASE         DIGEST        GRADE   PROCESSES  AGE

@@ -290,6 +290,12 @@ impl Operator for Script {
     async fn verify(&self, _: Request<v1::VerifyRequest>) -> Answer<v1::VerifyReply> {
         Err(not_in_the_script())
     }
+    async fn list_statements(&self, _: Request<v1::ListStatementsRequest>) -> Answer<v1::ListStatementsReply> {
+        Err(not_in_the_script())
+    }
+    async fn get_statement(&self, _: Request<v1::GetStatementRequest>) -> Answer<v1::GetStatementReply> {
+        Err(not_in_the_script())
+    }
     async fn get_node(&self, _: Request<v1::GetNodeRequest>) -> Answer<v1::GetNodeReply> {
         Err(not_in_the_script())
     }

@@ -104,7 +104,7 @@ impl Digests {
             if let Some(digest) = self.remembered(&before) {
                 return Ok(digest);
             }
-            let digest = read(file)?;
+            let digest = read(file, &mut buffer(), &mut || Ok(()))?;
             let after = Print::of(file)?;
             if before == after {
                 self.remember(after, digest);
@@ -128,18 +128,27 @@ impl Digests {
     }
 }
 
-fn read(file: &File) -> io::Result<Digest> {
+/// What files are read through.
+pub(super) fn buffer() -> Vec<u8> {
+    vec![0; 128 << 10]
+}
+
+/// What is done between two pieces of a file; an error breaks the reading off.
+pub(super) type Rest<'a> = &'a mut dyn FnMut() -> io::Result<()>;
+
+/// The digest of an open file as it is, from its start to its end.
+pub(super) fn read(file: &File, buffer: &mut [u8], rest: Rest<'_>) -> io::Result<Digest> {
     use std::os::unix::fs::FileExt;
     let mut hash = Sha256::new();
-    let mut buffer = vec![0; 128 << 10];
     let mut at: u64 = 0;
     // By offset, so that a second reading of one descriptor starts at the start. The bound holds for a file that grows.
     while at <= LARGEST_UNPACKED {
-        let length = file.read_at(&mut buffer, at)?;
+        let length = file.read_at(buffer, at)?;
         if length == 0 {
             return Ok(Digest(hash.finalize().into()));
         }
         hash.update(&buffer[..length]);
+        rest()?;
         at += length as u64;
     }
     Err(io::Error::other("it grows while it is read"))

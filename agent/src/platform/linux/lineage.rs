@@ -35,13 +35,22 @@ pub(super) fn snapshot() -> io::Result<Snapshot> {
             break;
         }
         for pid in new {
-            let Some(stat) = proc::stat(pid).filter(Stat::executes) else { continue };
-            let details = stat.details();
-            let marks = proc::marks(&details);
-            snapshot.insert(pid, Glimpse { stat, details, marks });
+            snapshot.extend(glimpse(pid).map(|glimpse| (pid, glimpse)));
         }
     }
     Ok(snapshot)
+}
+
+/// The same of these processes only.
+pub(super) fn glimpses(pids: &BTreeSet<u32>) -> Snapshot {
+    pids.iter().filter_map(|pid| Some((*pid, glimpse(*pid)?))).collect()
+}
+
+fn glimpse(pid: u32) -> Option<Glimpse> {
+    let stat = proc::stat(pid).filter(Stat::executes)?;
+    let details = stat.details();
+    let marks = proc::marks(&details);
+    Some(Glimpse { stat, details, marks })
 }
 
 /// A service's own family in one snapshot.

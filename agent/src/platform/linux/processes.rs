@@ -15,7 +15,7 @@ use super::descriptors::{Descriptors, descriptors};
 use super::digests::Digests;
 use super::errand;
 use super::interpreter::{self, Named};
-use super::lineage::{Glimpse, Lineage, snapshot};
+use super::lineage::{Glimpse, Lineage, glimpses, snapshot};
 use super::maps::{self, Inode, Mapping, Mappings};
 use super::proc;
 use super::view::{self, Home, View, is_same};
@@ -119,13 +119,27 @@ fn unseen(path: String) -> Mapped {
     Mapped { path, digest: None, release: None, place: Place::Inside, link: LinkState::Linked }
 }
 
+/// Whose details are read in a look.
+#[derive(Debug)]
+pub(super) enum Among {
+    /// Every process of the node.
+    Everybody,
+    /// These, and nobody else has come since they were found to be the service's.
+    Members(BTreeSet<u32>),
+    /// These, where some may be anybody's child.
+    Newcomers(BTreeSet<u32>),
+}
+
 impl Watch {
-    /// Looks at every process of the node.
+    /// Looks at processes of the node.
     ///
     /// # Errors
     /// /proc could not be listed.
-    pub(super) fn processes(&self, look: &Look<'_>, digests: &Digests) -> io::Result<Found> {
-        let snapshot = snapshot()?;
+    pub(super) fn processes(&self, look: &Look<'_>, digests: &Digests, among: Among) -> io::Result<Found> {
+        let snapshot = match &among {
+            Among::Everybody | Among::Newcomers(_) => snapshot()?,
+            Among::Members(members) => glimpses(members),
+        };
         let lineage = Lineage::new(look.place, look.running, &self.boot_id);
         let tree = lineage.tree(&snapshot, &BTreeSet::new());
         let own_program = fs::read_link("/proc/self/exe").ok();
@@ -147,7 +161,12 @@ impl Watch {
             hidden: 0,
             outside: BTreeMap::new(),
         };
-        let processes = snapshot.into_values().filter_map(|glimpse| round.settled(glimpse)).collect();
+        let is_meant = |pid: &u32| match &among {
+            Among::Everybody => true,
+            Among::Members(meant) | Among::Newcomers(meant) => meant.contains(pid),
+        };
+        let meant = snapshot.into_iter().filter(|(pid, _)| is_meant(pid));
+        let processes = meant.filter_map(|(_, glimpse)| round.settled(glimpse)).collect();
         let mut outside: Vec<Mapped> = round.outside.into_values().collect();
         outside.sort_by_key(|mapped| mapped.link == LinkState::Linked);
         let outside_omitted = u32::try_from(outside.len().saturating_sub(MOST_OUTSIDE)).unwrap_or(u32::MAX);

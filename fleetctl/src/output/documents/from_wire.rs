@@ -8,6 +8,7 @@ use fleet_proto::v1;
 use super::*;
 use crate::config::{self, ConfigFile};
 use crate::output::text::rfc3339;
+use crate::statement::Checked;
 
 fn some(text: String) -> Option<String> {
     Some(text).filter(|t| !t.is_empty())
@@ -276,7 +277,61 @@ impl From<v1::VerifyReply> for VerifyReport {
             made_at: rfc3339(m.made_at_ms),
             proofs: Items::of(m.proofs).items,
             findings: Items::of(m.findings).items,
+            statement: None,
+            no_statement: some(m.no_statement),
         }
+    }
+}
+
+impl From<v1::StatementSummary> for StatementSummary {
+    fn from(m: v1::StatementSummary) -> Self {
+        Self {
+            sequence: m.sequence,
+            digest: m.digest,
+            made_at: rfc3339(m.made_at_ms),
+            occasion: m.occasion,
+            about: some(m.about),
+            actor: some(m.actor),
+            verdict: m.verdict,
+            proven: m.proven,
+            nodes: m.nodes,
+            size: m.size,
+        }
+    }
+}
+
+impl StatementReport {
+    /// What was found right, and what it says.
+    pub fn of(checked: &Checked) -> Self {
+        let verdict = checked.predicate().verdict;
+        Self {
+            digest: checked.digest.to_string(),
+            key_id: checked.keyid.clone(),
+            verdict: verdict.as_str(),
+            exit_code: verdict.exit_code(),
+            statement: checked.statement.clone(),
+        }
+    }
+}
+
+impl StatementNote {
+    /// Which statement it is, and where it was saved.
+    pub fn of(checked: &Checked, saved: Option<&std::path::Path>) -> Self {
+        let stated = checked.predicate();
+        Self {
+            sequence: stated.sequence,
+            digest: checked.digest.to_string(),
+            previous: stated.previous.map(|digest| digest.to_string()),
+            verdict: stated.verdict.as_str(),
+            saved: saved.map(|path| path.display().to_string()),
+        }
+    }
+}
+
+impl ChainReport {
+    /// From where to where it is whole.
+    pub fn of(run: &fleet::statement::chain::Run) -> Self {
+        Self { first: run.first, last: run.head.sequence, digest: run.head.digest.to_string() }
     }
 }
 
