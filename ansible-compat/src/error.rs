@@ -59,6 +59,16 @@ pub enum Error {
         /// What to do.
         way_out: String,
     },
+    /// Only Python code can read it: a plugin configuration, or TOML.
+    #[error("{place}: {what} is not read here; {way_out}")]
+    NeedsPlugin {
+        /// Where.
+        place: Place,
+        /// The plugin, by name.
+        what: String,
+        /// What to do.
+        way_out: String,
+    },
     /// One of this reader's limits.
     #[error("{place}: {what} is more than the limit of {limit}; {way_out}")]
     TooLarge {
@@ -200,8 +210,10 @@ pub(crate) enum FaultKind {
     Invalid,
     /// [`Error::Unsupported`], where another format could still read the file.
     Unsupported,
-    /// [`Error::Unsupported`] that no other format may retry: vault and plugin configurations.
+    /// [`Error::Unsupported`] that no other format may retry: vaults and programs.
     Recognised,
+    /// [`Error::NeedsPlugin`].
+    Plugin,
     /// [`Error::TooLarge`].
     TooLarge(u64),
 }
@@ -223,12 +235,10 @@ impl Fault {
         Self { line: None, kind: FaultKind::TooLarge(limit), text: text.into(), way_out: way_out.into() }
     }
 
-    /// A vault value or file: it needs a password, which this reader never asks for.
-    pub(crate) fn vault(text: &str) -> Self {
-        Self::recognised(
-            text,
-            "decrypt it with `ansible-vault decrypt`, or import the output of `ansible-inventory --list --yaml --export`",
-        )
+    /// What only Python code can read.
+    pub(crate) fn plugin(text: impl Into<String>) -> Self {
+        let way_out = "install ansible-core to have its `ansible-inventory` read it, or run `ansible-inventory -i FILE --list --yaml --export > hosts.yml` and import hosts.yml";
+        Self { line: None, kind: FaultKind::Plugin, text: text.into(), way_out: way_out.to_owned() }
     }
 
     /// Sets the line unless one is already known.
@@ -242,6 +252,7 @@ impl Fault {
         let Self { text, way_out, .. } = self;
         match self.kind {
             FaultKind::Invalid => Error::Invalid { place, reason: text, way_out },
+            FaultKind::Plugin => Error::NeedsPlugin { place, what: text, way_out },
             FaultKind::Unsupported | FaultKind::Recognised => Error::Unsupported { place, what: text, way_out },
             FaultKind::TooLarge(limit) => Error::TooLarge { place, what: text, limit, way_out },
         }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::Value;
 
+use crate::edition::Edition;
 use crate::error::Fault;
 use crate::text::lines::python_int;
 
@@ -54,6 +55,8 @@ pub(crate) struct Host {
 
 #[derive(Debug)]
 pub(crate) struct Model {
+    /// Which Ansible is answered for.
+    pub(crate) edition: Edition,
     pub(crate) groups: Vec<Group>,
     pub(crate) hosts: Vec<Host>,
     pub(crate) group_index: HashMap<String, usize>,
@@ -63,8 +66,9 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(edition: Edition) -> Self {
         let mut model = Self {
+            edition,
             groups: Vec::new(),
             hosts: Vec::new(),
             group_index: HashMap::new(),
@@ -261,6 +265,7 @@ impl Model {
             if leaving.contains(&host) {
                 // Even where one of its groups is a child of `ungrouped`.
                 of.retain(|&group| group != UNGROUPED);
+                without_exclusive(&mut of, &above);
             }
             of.sort_by_key(|&group| {
                 let group = &self.groups[group];
@@ -294,6 +299,21 @@ impl Model {
             }
         }
         depths
+    }
+}
+
+/// A host that leaves `ungrouped` leaves what is above it too, unless another of its groups is below that: even a group
+/// that names the host itself, as Ansible's `remove_group` has it. All stays.
+fn without_exclusive(of: &mut Vec<usize>, above: &[Vec<usize>]) {
+    loop {
+        let held = of.clone();
+        let exclusive = |group: &usize| {
+            *group != ALL && above[UNGROUPED].contains(group) && !held.iter().any(|other| above[*other].contains(group))
+        };
+        of.retain(|group| !exclusive(group));
+        if of.len() == held.len() {
+            return;
+        }
     }
 }
 

@@ -8,21 +8,28 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use crate::edition::Edition;
 use crate::error::{Error, Fault, FaultKind};
 use crate::inventory::{ini, tree};
 use crate::model::{Model, UNGROUPED};
+use crate::reading::Reading;
 use crate::text::node::{Kind, Node};
 use crate::text::{host_range, json, yaml};
+use crate::vault;
+use crate::vault::passwords::Passwords;
 
 /// Bytes of one file; the largest inventories seen are below 2 MiB.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 
+/// Bytes of a file by which a program is told from text; the header of an ELF file is 64.
+const MAX_PROGRAM_HEAD: u64 = 4096;
+
 /// Directories within directories; more is a circle of links.
 const MAX_DIRECTORIES: usize = 16;
 
-/// Endings Ansible passes over in an inventory directory; `.ini` and `.cfg` are really among them.
-const IGNORED_ENDINGS: [&str; 13] =
-    [".pyc", ".pyo", ".swp", ".bak", "~", ".rpm", ".md", ".txt", ".rst", ".orig", ".ini", ".cfg", ".retry"];
+/// Endings Ansible passes over in an inventory directory; `.cfg` is really among them, and `.ini` was before 2.19.
+const IGNORED_ENDINGS: [&str; 12] =
+    [".pyc", ".pyo", ".swp", ".bak", "~", ".rpm", ".md", ".txt", ".rst", ".orig", ".cfg", ".retry"];
 
 /// One inventory source, what one `-i` names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,9 +69,9 @@ impl Source {
         Some(parent.unwrap_or(Path::new(".")).to_path_buf())
     }
 
-    pub(crate) fn read(&self, model: &mut Model) -> Result<(), Error> {
+    pub(crate) fn read(&self, reading: &Reading, model: &mut Model) -> Result<(), Error> {
         match self {
-            Self::Path(path) => read_path(path, 0, model),
+            Self::Path(path) => read_path(path, 0, reading, model),
             Self::List(list) => read_list(list, model).map_err(|fault| fault.in_file(Path::new(list))),
         }
     }
@@ -73,7 +80,7 @@ impl Source {
 fn read_list(list: &str, model: &mut Model) -> Result<(), Fault> {
     for written in list.split(',').map(crate::text::lines::strip).filter(|name| !name.is_empty()) {
         // Lists know no ranges: brackets stay in the name.
-        let (name, port) = match host_range::address(written)? {
+        let (name, port) = match host_range::address(written, model.edition)? {
             Some((name, _)) if name.contains('[') => (written, None),
             Some(address) => address,
             None => (written, None),
@@ -85,22 +92,39 @@ fn read_list(list: &str, model: &mut Model) -> Result<(), Fault> {
     Ok(())
 }
 
-fn read_path(path: &Path, depth: usize, model: &mut Model) -> Result<(), Error> {
+fn read_path(path: &Path, depth: usize, reading: &Reading, model: &mut Model) -> Result<(), Error> {
     if !path.exists() {
         return Err(Error::Missing { path: path.to_path_buf() });
     }
     if !path.is_dir() {
-        return read_file(path, model);
+        return read_file(path, reading, model);
     }
     if depth == MAX_DIRECTORIES {
         let fault =
             Fault::too_large("the depth of directories", MAX_DIRECTORIES as u64, "look for a link that leads back up");
         return Err(fault.in_file(path));
     }
+    let mut read = 0;
     for name in directory(path)? {
-        if !is_ignored(&name) {
-            read_path(&path.join(&name), depth + 1, model)?;
+        if is_ignored(&name) {
+            continue;
         }
+        let below = path.join(&name);
+        if reading.edition == Edition::Core2_18 && name.as_encoded_bytes().ends_with(b".ini") {
+            model
+                .warnings
+                .push(format!("{}: passed over, as Ansible before 2.19 does in a directory", below.display()));
+            continue;
+        }
+        read_path(&below, depth + 1, reading, model)?;
+        read += 1;
+    }
+    if read == 0 {
+        let fault = Fault::invalid(
+            "the directory holds no inventory",
+            "put one into it; hidden files and some endings are passed over",
+        );
+        return Err(fault.in_file(path));
     }
     Ok(())
 }
@@ -123,16 +147,21 @@ pub(crate) fn directory(path: &Path) -> Result<Vec<std::ffi::OsString>, Error> {
     Ok(names)
 }
 
-/// The bytes of a file within the limit; vault files are refused.
-pub(crate) fn bytes_of(path: &Path) -> Result<Vec<u8>, Error> {
-    let unreadable = |cause| Error::Unreadable { path: path.to_path_buf(), cause };
+/// The bytes of a file, one more than the limit at most.
+pub(crate) fn bytes_within(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    fs::File::open(path).map_err(unreadable)?.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    fs::File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The bytes of a file within the limit; a vault is opened.
+pub(crate) fn bytes_of(path: &Path, passwords: &Passwords) -> Result<Vec<u8>, Error> {
+    let bytes = bytes_within(path).map_err(|cause| Error::Unreadable { path: path.to_path_buf(), cause })?;
     if bytes.len() as u64 > MAX_FILE {
         return Err(Fault::too_large("the size in bytes", MAX_FILE, "split the file").in_file(path));
     }
-    if bytes.starts_with(b"$ANSIBLE_VAULT;") {
-        return Err(Fault::vault("a vault file").at(1).in_file(path));
+    if vault::is_vault(&bytes) {
+        return vault::open(&bytes, passwords).map_err(|fault| fault.at(1).in_file(path));
     }
     Ok(bytes)
 }
@@ -143,16 +172,14 @@ pub(crate) fn document(bytes: &[u8]) -> Result<Node, Fault> {
     json::parse(text).unwrap_or_else(|| yaml::parse(text))
 }
 
-fn read_file(path: &Path, model: &mut Model) -> Result<(), Error> {
-    let bytes = bytes_of(path)?;
-    if let Some(what) = program(path, &bytes) {
-        let way_out = "run `ansible-inventory -i FILE --list --yaml --export > hosts.yml` and import hosts.yml; a plain text file must not be executable";
-        return Err(Fault::recognised(what, way_out).in_file(path));
+fn read_file(path: &Path, reading: &Reading, model: &mut Model) -> Result<(), Error> {
+    if is_program(path)? {
+        return reading.run_script(path, model).map_err(|fault| fault.in_file(path));
     }
+    let bytes = bytes_of(path, &reading.passwords)?;
     let extension = path.extension().and_then(OsStr::to_str);
     if extension == Some("toml") {
-        let way_out = "run `ansible-inventory -i FILE --list --yaml --export > hosts.yml` and import hosts.yml";
-        return Err(Fault::recognised("a TOML inventory", way_out).in_file(path));
+        return Err(Fault::plugin("a TOML inventory").in_file(path));
     }
     let named_yaml = matches!(extension, Some("yml" | "yaml" | "json"));
     // Without an extension YAML is tried first, then INI; with another extension it is INI.
@@ -178,33 +205,38 @@ fn read_file(path: &Path, model: &mut Model) -> Result<(), Error> {
             format!("a YAML inventory must be a dictionary of groups, this is {}", node.type_name()),
             "begin with `all:` and put `hosts:` below it",
         ),
-        Err(fault) if fault.kind == FaultKind::Recognised => return Err(fault.in_file(path)),
+        Err(fault) if matches!(fault.kind, FaultKind::Recognised | FaultKind::Plugin) => {
+            return Err(fault.in_file(path));
+        }
         Err(fault) => fault,
     };
     // A failed INI reading leaves hosts behind, but a failed source fails the whole inventory.
-    ini::read(&bytes, model).map_err(|ini_fault| if named_yaml { fault } else { ini_fault }.in_file(path))
+    // What Ansible would have read as YAML is named as such, whatever the file is called.
+    let yaml_is_to_blame = named_yaml || fault.kind == FaultKind::Unsupported;
+    ini::read(&bytes, model).map_err(|ini_fault| if yaml_is_to_blame { fault } else { ini_fault }.in_file(path))
 }
 
-/// Says what kind of program this is, if Ansible would have run it.
+/// Whether this is a program that Ansible would run.
 ///
 /// An executable text without `#!` fails to start there and is then read as text, so it is read here as well.
-fn program(path: &Path, bytes: &[u8]) -> Option<&'static str> {
+fn is_program(path: &Path) -> Result<bool, Error> {
     if !is_executable(path) {
-        return None;
+        return Ok(false);
     }
-    if bytes.starts_with(b"#!") {
-        return Some("an executable script (dynamic inventory)");
-    }
-    bytes.contains(&0).then_some("an executable program (dynamic inventory)")
+    // Programs may be larger than any inventory; how they begin is enough.
+    let mut start = Vec::new();
+    let read = fs::File::open(path).and_then(|file| file.take(MAX_PROGRAM_HEAD).read_to_end(&mut start));
+    read.map_err(|cause| Error::Unreadable { path: path.to_path_buf(), cause })?;
+    Ok(start.starts_with(b"#!") || start.contains(&0))
 }
 
 #[cfg(unix)]
-fn is_executable(path: &Path) -> bool {
+pub(crate) fn is_executable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o111 != 0)
 }
 
 #[cfg(not(unix))]
-fn is_executable(_path: &Path) -> bool {
+pub(crate) fn is_executable(_path: &Path) -> bool {
     false
 }

@@ -10,6 +10,7 @@ use crate::error::{Error, Fault};
 use crate::model::{Model, Vars};
 use crate::source::{bytes_of, directory, document};
 use crate::text::node::{Kind, Node};
+use crate::vault::passwords::Passwords;
 
 /// Extensions of variable files, in the order they are tried.
 const EXTENSIONS: [&str; 4] = ["", ".yml", ".yaml", ".json"];
@@ -24,14 +25,26 @@ pub(crate) struct VarsFiles {
     pub(crate) hosts: HashMap<usize, Vars>,
 }
 
+/// Whose files are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owners {
+    /// Those of every group and host.
+    All,
+    /// Those of hosts and of the groups that hosts are in: all that Ansible needs of a working directory.
+    HostsAndTheirGroups,
+}
+
 impl VarsFiles {
     /// Reads the variables of every known group and host below `base`.
-    pub(crate) fn load(base: &Path, model: &mut Model) -> Result<Self, Error> {
+    pub(crate) fn load(base: &Path, owners: Owners, passwords: &Passwords, model: &mut Model) -> Result<Self, Error> {
         let mut warnings = Vec::new();
-        let group_names = model.groups.iter().map(|group| group.name.as_str());
-        let groups = read_all(&base.join("group_vars"), group_names, &mut warnings)?;
-        let host_names = model.hosts.iter().map(|host| host.name.as_str());
-        let hosts = read_all(&base.join("host_vars"), host_names, &mut warnings)?;
+        let inhabited: HashSet<usize> = model.hosts.iter().flat_map(|host| &host.lineage).copied().collect();
+        let is_read = |group: &usize| owners == Owners::All || inhabited.contains(group);
+        let group_names = model.groups.iter().map(|group| group.name.as_str()).enumerate();
+        let group_names = group_names.filter(|(at, _)| is_read(at));
+        let groups = read_all(&base.join("group_vars"), group_names, passwords, &mut warnings)?;
+        let host_names = model.hosts.iter().map(|host| host.name.as_str()).enumerate();
+        let hosts = read_all(&base.join("host_vars"), host_names, passwords, &mut warnings)?;
         model.warnings.append(&mut warnings);
         Ok(Self { groups, hosts })
     }
@@ -39,7 +52,8 @@ impl VarsFiles {
 
 fn read_all<'a>(
     folder: &Path,
-    names: impl Iterator<Item = &'a str>,
+    names: impl Iterator<Item = (usize, &'a str)>,
+    passwords: &Passwords,
     warnings: &mut Vec<String>,
 ) -> Result<HashMap<usize, Vars>, Error> {
     let mut found = HashMap::new();
@@ -51,10 +65,10 @@ fn read_all<'a>(
     }
     // One listing instead of four look-ups for each of thousands of hosts.
     let listed: HashSet<OsString> = directory(folder)?.into_iter().collect();
-    for (at, name) in names.enumerate() {
+    for (at, name) in names {
         let mut vars = Vars::new();
         for file in files_of(folder, name, &listed)? {
-            vars.extend(read_file(&file)?);
+            vars.extend(read_file(&file, passwords)?);
         }
         if !vars.is_empty() {
             found.insert(at, vars);
@@ -109,8 +123,8 @@ fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), 
     Ok(())
 }
 
-fn read_file(path: &Path) -> Result<Vars, Error> {
-    let bytes = bytes_of(path)?;
+fn read_file(path: &Path, passwords: &Passwords) -> Result<Vars, Error> {
+    let bytes = bytes_of(path, passwords)?;
     let node = document(&bytes).map_err(|fault| fault.in_file(path))?;
     match &node.kind {
         Kind::Map(pairs) => {

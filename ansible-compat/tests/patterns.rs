@@ -1,11 +1,12 @@
 //! Host patterns against Ansible: the same questions, put to this crate and to `lib/ansible/inventory/manager.py`.
 //!
-//! Always with the answers of ansible-core 2.17.14 kept in `patterns/*.jsonl`; and with the real one when `ansible` is
-//! on PATH or in `$FLEET_ANSIBLE_VENV/bin`, then also on more generated patterns. To renew the kept answers,
-//! run with `FLEET_ANSIBLE_BLESS=1` and such an Ansible.
+//! Always with the answers of ansible-core 2.17.14 kept in `patterns/*.jsonl`; and with every real one that `real` finds,
+//! then also on more generated patterns. To renew the kept answers, run with `FLEET_ANSIBLE_BLESS=1` and only 2.17 in
+//! `FLEET_ANSIBLE_VENVS`.
 //! What needs no Ansible is proved in `pattern_properties.rs`.
 #![allow(clippy::unwrap_used)]
 
+mod real;
 #[path = "patterns/strategies.rs"]
 mod strategies;
 
@@ -14,7 +15,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use ansible_compat::{HostPattern, Inventory, Notice, PatternError, PatternReason, Source};
+use ansible_compat::{Edition, HostPattern, Inventory, Notice, PatternError, PatternReason, Source};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -126,9 +127,9 @@ fn generated(count: usize, seed: u8) -> Vec<String> {
 }
 
 /// What this crate says, in the form of `ask.py`.
-fn ours(inventory: &Inventory, text: &str) -> Result<Value, PatternReason> {
+fn ours(inventory: &Inventory, edition: Edition, text: &str) -> Result<Value, PatternReason> {
     let told = || {
-        let pattern: HostPattern = text.parse()?;
+        let pattern = HostPattern::of_edition(text, edition)?;
         Ok((pattern.select(inventory)?, pattern.limit(inventory)?))
     };
     let (selection, limit) = told().map_err(|error: PatternError| error.reason)?;
@@ -160,12 +161,12 @@ fn names(list: &Value) -> Option<BTreeSet<&str>> {
 }
 
 /// Why the two answers differ, if they do where they must not.
-fn difference(inventory: &Inventory, order: Order, theirs: &Value) -> Option<String> {
+fn difference(inventory: &Inventory, edition: Edition, order: Order, theirs: &Value) -> Option<String> {
     let text = theirs["pattern"].as_str().unwrap();
     if order == Order::Chance && text.contains('[') {
         return None;
     }
-    let told = match ours(inventory, text) {
+    let told = match ours(inventory, edition, text) {
         // Refusals by design, whatever Ansible says; each has its own row in the crate's tables.
         Err(PatternReason::Blank | PatternReason::Empty | PatternReason::NotAvailable { .. }) => return None,
         Err(PatternReason::File | PatternReason::Backwards { .. }) => return None,
@@ -180,7 +181,7 @@ fn difference(inventory: &Inventory, order: Order, theirs: &Value) -> Option<Str
     {
         return None;
     }
-    let shown = text.parse::<HostPattern>().unwrap().to_string();
+    let shown = HostPattern::of_edition(text, edition).unwrap().to_string();
     let terms: Vec<&str> = theirs["terms"].as_array().unwrap().iter().map(|term| term.as_str().unwrap()).collect();
     let same_terms = shown.trim_end_matches(',') == terms.join(",");
     let same = ["hosts", "limit", "unmatched"].iter().all(|key| match order {
@@ -190,42 +191,16 @@ fn difference(inventory: &Inventory, order: Order, theirs: &Value) -> Option<Str
     (!same || !same_terms).then(|| format!("{text:?}\n ours:   {told} ({shown})\n theirs: {theirs}"))
 }
 
-/// The Python that runs Ansible, from the first line of the `ansible` program; else a line on the terminal itself.
-fn python_or_skip(test: &str) -> Option<PathBuf> {
-    let venv = std::env::var_os("FLEET_ANSIBLE_VENV").map(|venv| PathBuf::from(venv).join("bin"));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = venv.into_iter().chain(std::env::split_paths(&path)).find_map(|bin| {
-        let script = std::fs::read_to_string(bin.join("ansible")).ok()?;
-        let python = script.lines().next()?.strip_prefix("#!")?.trim().to_owned();
-        Path::new(&python).is_file().then(|| PathBuf::from(python))
-    });
-    if found.is_none() {
-        let line = format!("\n=== SKIPPED: {test} did not run, no ansible on PATH or in $FLEET_ANSIBLE_VENV/bin ===\n");
-        std::io::stderr().write_all(line.as_bytes()).unwrap();
-    }
-    found
-}
-
 /// Asks the real Ansible with its default configuration.
-fn ask(python: &Path, inventory: &Path, patterns: &[String]) -> Vec<Value> {
+fn ask(version: &real::Version, inventory: &Path, patterns: &[String]) -> Vec<Value> {
     let empty = tempfile::tempdir().unwrap();
-    let config = empty.path().join("ansible.cfg");
-    std::fs::write(&config, "").unwrap();
-    let mut command = Command::new(python);
-    for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(|name| name.starts_with("ANSIBLE_")) {
-            command.env_remove(name);
-        }
-    }
-    let mut child = command
+    std::fs::write(empty.path().join("ansible.cfg"), "").unwrap();
+    let mut child = real::clean(Command::new(&version.python), empty.path())
         .arg(folder().join("patterns/ask.py"))
         .current_dir(empty.path())
-        .env("ANSIBLE_CONFIG", &config)
-        .env("ANSIBLE_HOME", empty.path())
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .env("LC_ALL", "C.UTF-8")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let question = json!({ "inventory": inventory.to_str().unwrap(), "patterns": patterns }).to_string();
@@ -251,30 +226,34 @@ fn patterns_select_as_the_kept_answers_say() {
         let mut answered = 0;
         for line in text.lines() {
             let theirs: Value = serde_json::from_str(line).unwrap();
-            if let Some(difference) = difference(&inventory, order_in(&path), &theirs) {
+            if let Some(difference) = difference(&inventory, Edition::Core2_18, order_in(&path), &theirs) {
                 panic!("{}: {difference}", file.display());
             }
-            answered += usize::from(ours(&inventory, theirs["pattern"].as_str().unwrap()).is_ok());
+            answered += usize::from(ours(&inventory, Edition::Core2_18, theirs["pattern"].as_str().unwrap()).is_ok());
         }
         assert!(answered >= 120, "{}: only {answered} answers", file.display());
     }
 }
 
 #[test]
-fn the_real_ansible_selects_the_same() {
-    let Some(python) = python_or_skip("the comparison of host patterns with Ansible") else { return };
+fn every_real_ansible_selects_the_same() {
     let bless = std::env::var_os("FLEET_ANSIBLE_BLESS").is_some();
     let mut differences = Vec::new();
-    for (at, path) in inventories().into_iter().enumerate() {
-        let order = order_in(&path);
-        let kept = ask(&python, &path, &kept_patterns());
-        if bless {
-            let lines: Vec<String> = kept.iter().map(Value::to_string).collect();
-            std::fs::write(kept_file(&path), lines.join("\n") + "\n").unwrap();
+    for (which, version) in real::versions("the comparison of host patterns with Ansible").iter().enumerate() {
+        for (at, path) in inventories().into_iter().enumerate() {
+            let order = order_in(&path);
+            let kept = ask(version, &path, &kept_patterns());
+            if bless {
+                let lines: Vec<String> = kept.iter().map(Value::to_string).collect();
+                std::fs::write(kept_file(&path), lines.join("\n") + "\n").unwrap();
+            }
+            let seed = u8::try_from(100 + 10 * which + at).unwrap();
+            let fresh = ask(version, &path, &generated(FRESH, seed));
+            let inventory = load(&path);
+            let found =
+                kept.iter().chain(&fresh).filter_map(|theirs| difference(&inventory, version.edition, order, theirs));
+            differences.extend(found.map(|found| format!("{}: {found}", version.number)));
         }
-        let fresh = ask(&python, &path, &generated(FRESH, 100 + u8::try_from(at).unwrap()));
-        let inventory = load(&path);
-        differences.extend(kept.iter().chain(&fresh).filter_map(|theirs| difference(&inventory, order, theirs)));
     }
     assert!(differences.is_empty(), "{} differ:\n{}", differences.len(), differences.join("\n"));
 }

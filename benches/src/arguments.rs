@@ -16,6 +16,7 @@ pub const USAGE: &str = "usage: fleet-bench BENCHMARK [--runs N] [-o table|json]
                   --seed N         which tamperings, where [default: 1]
   b10           an idle agent that watches 20,000 files, and after deployments: against salt-minion
                   --seconds N      idle (10 to 3600) [default: 120]; --deployments N [default: 50]
+  inventory     reading 5,500 hosts: fleetctl ansible inventory against ansible-inventory
   engine        CPU time of an event of deployments of 100, 1,000 and 10,000 nodes: it must not grow
 
   --runs N      pairs or repetitions that count, after one that does not (1 to 50) [default: 5]
@@ -100,6 +101,11 @@ pub enum Benchmark {
         /// And after how many deployments.
         deployments: u32,
     },
+    /// Reading an inventory.
+    Inventory {
+        /// Pairs that count.
+        runs: u16,
+    },
     /// The engine's law.
     Engine {
         /// Repetitions that count.
@@ -119,6 +125,7 @@ pub fn read(words: impl IntoIterator<Item = String>) -> Result<Asked, String> {
         Some("b8") => Benchmark::B8 { runs: 5 },
         Some("b9") => Benchmark::B9 { tamperings: 200, files: 1_000, seed: 1 },
         Some("b10") => Benchmark::B10 { seconds: 120, deployments: 50 },
+        Some("inventory") => Benchmark::Inventory { runs: 5 },
         Some("engine") => Benchmark::Engine { runs: 5 },
         Some("-h" | "--help") => return Ok(Asked::Help),
         Some(other) => return Err(format!("there is no benchmark '{other}'")),
@@ -146,6 +153,7 @@ pub fn read(words: impl IntoIterator<Item = String>) -> Result<Asked, String> {
                 Benchmark::B1(Wish { runs, .. })
                 | Benchmark::B7 { runs }
                 | Benchmark::B8 { runs }
+                | Benchmark::Inventory { runs }
                 | Benchmark::Engine { runs },
             ) => *runs = number(&name, &value()?, 1..=MOST_RUNS)?,
             ("--nodes", Benchmark::B1(wish)) => wish.nodes = number(&name, &value()?, 1..=MOST_NODES)?,
@@ -186,6 +194,7 @@ mod tests {
         assert_eq!(read_line("b1 --runs 2 --nodes=24 -o json"), asked(Benchmark::B1(wish), json));
         assert_eq!(read_line("engine"), asked(Benchmark::Engine { runs: 5 }, table));
         assert_eq!(read_line("engine --runs 9 -o json"), asked(Benchmark::Engine { runs: 9 }, json));
+        assert_eq!(read_line("inventory --runs 9"), asked(Benchmark::Inventory { runs: 9 }, table));
         assert_eq!(read_line("b7 --runs 3"), asked(Benchmark::B7 { runs: 3 }, table));
         let b9 = Benchmark::B9 { tamperings: 20, files: 1_000, seed: 7 };
         assert_eq!(read_line("b9 --tamperings=20 --seed 7"), asked(b9, table));

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use fleet_benches::arguments::{Asked, Benchmark, Format, USAGE, read};
 use fleet_benches::interrupt::Interrupted;
-use fleet_benches::{b1, b7, b8, b9, b10, engine, interrupt, looking, report};
+use fleet_benches::{b1, b7, b8, b9, b10, engine, interrupt, inventory, looking, report};
 
 /// Exit code for a wrong command line, as in `sysexits.h`.
 const EXIT_USAGE: u8 = 64;
@@ -61,6 +61,10 @@ fn main() -> ExitCode {
             Benchmark::B8 { runs } => b8::run(runs, earnest, &say).map(|it| match format {
                 Format::Table => b8::table(&it),
                 Format::Json => b8::json(&it),
+            }),
+            Benchmark::Inventory { runs } => inventory::run(runs, &say).map(|it| match format {
+                Format::Table => inventory::table(&it),
+                Format::Json => inventory::json(&it),
             }),
             Benchmark::Engine { runs } => engine::run(runs, &say).map(|it| match format {
                 Format::Table => engine::report::table(&it),

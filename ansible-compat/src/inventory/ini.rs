@@ -92,7 +92,7 @@ impl Sections {
                     Fault::invalid(format!("`{line}` stands in a `:vars` section but has no `=`"), "write `name=value`")
                 })?;
                 let owner = model.groups[self.group].name.clone();
-                model.set_variable(&owner, strip(key), value_of(strip(value))?)
+                model.set_variable(&owner, strip(key), value_of(strip(value), model.edition)?)
             }
         }
     }
@@ -135,7 +135,7 @@ impl Sections {
         let Some((written, assignments)) = words.split_first() else {
             return Err(Fault::invalid(format!("`{line}` names no host"), "begin the line with a host name"));
         };
-        let pattern = host_range::expand(written)?;
+        let pattern = host_range::expand(written, model.edition)?;
         if pattern.port.is_none() && strip(written).ends_with(':') {
             return Err(Fault::invalid(
                 format!("`{written}` ends in a colon"),
@@ -153,7 +153,7 @@ impl Sections {
                     "one host per line; quote values that hold blanks",
                 )
             })?;
-            vars.push((key, value_of(value)?));
+            vars.push((key, value_of(value, model.edition)?));
         }
         for name in &pattern.names {
             model.add_host(name, self.group, pattern.port)?;

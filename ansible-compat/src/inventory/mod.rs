@@ -3,18 +3,18 @@
 //! Formats are `ini` and `tree`, patterns are `pattern`, JSON output is `export`.
 
 pub(crate) mod ini;
+pub(crate) mod script;
 pub(crate) mod tree;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
 use crate::error::{Error, PatternError};
-use crate::export::without_internal;
 use crate::model::{ALL, Model, Vars};
 use crate::pattern::HostPattern;
 use crate::pattern::selection::Selection;
+use crate::reading::Reading;
 use crate::source::Source;
 use crate::vars_files::VarsFiles;
 
@@ -22,34 +22,24 @@ use crate::vars_files::VarsFiles;
 #[derive(Debug)]
 pub struct Inventory {
     pub(crate) model: Model,
-    files: Vec<VarsFiles>,
+    pub(crate) files: Vec<VarsFiles>,
+    /// From the working directory, where Ansible takes it for the playbook's.
+    pub(crate) working: Option<VarsFiles>,
+    /// What hosts have in the end, where the real Ansible told it.
+    pub(crate) merged: Option<HashMap<usize, Vars>>,
 }
 
 impl Inventory {
-    /// Reads sources in the given order; later ones win where they say different things.
+    /// Reads sources in the given order, running nothing and opening no vault; [`Reading`] has more.
     ///
     /// # Errors
-    /// If any source cannot be read in full. Ansible would warn and go on with the rest; a fleet list with holes is
-    /// worse than none, so this does not.
+    /// As [`Reading::load`].
     pub fn load(sources: &[Source]) -> Result<Self, Error> {
-        let mut model = Model::new();
-        for source in sources {
-            source.read(&mut model)?;
-        }
-        // What is wrong only with the whole is put to all its sources.
-        let all_sources = || sources.iter().map(Source::to_string).collect::<Vec<_>>().join(", ");
-        model.reconcile().map_err(|fault| fault.in_file(Path::new(&all_sources())))?;
-        let mut files = Vec::new();
-        let mut bases: Vec<PathBuf> = Vec::new();
-        for base in sources.iter().filter_map(Source::base) {
-            // Only the last mention of a directory can change anything.
-            bases.retain(|known| *known != base);
-            bases.push(base);
-        }
-        for base in bases {
-            files.push(VarsFiles::load(&base, &mut model)?);
-        }
-        Ok(Self { model, files })
+        Reading::default().load(sources)
+    }
+
+    pub(crate) fn settled(model: Model, files: Vec<VarsFiles>) -> Self {
+        Self { model, files, working: None, merged: None }
     }
 
     /// Host names in order of first appearance.
@@ -88,22 +78,36 @@ impl Inventory {
     #[must_use]
     pub fn vars_of(&self, host: &str) -> Option<BTreeMap<String, Value>> {
         let &host = self.model.host_index.get(host)?;
+        Some(self.merged_vars(host))
+    }
+
+    pub(crate) fn merged_vars(&self, host: usize) -> Vars {
+        if let Some(merged) = &self.merged {
+            return merged.get(&host).cloned().unwrap_or_default();
+        }
         let lineage = &self.model.hosts[host].lineage;
         let mut vars = Vars::new();
         for &group in lineage {
             overlay(&mut vars, Some(&self.model.groups[group].vars));
         }
         // Files of `all` from every source come before files of any other group.
-        for files in &self.files {
+        for files in self.all_files() {
             overlay(&mut vars, files.groups.get(&ALL));
         }
-        for files in &self.files {
+        for files in self.all_files() {
             for group in lineage.iter().filter(|&&group| group != ALL) {
                 overlay(&mut vars, files.groups.get(group));
             }
         }
-        overlay(&mut vars, Some(&self.own_vars(host)));
-        Some(without_internal(vars))
+        overlay(&mut vars, Some(&self.model.hosts[host].vars));
+        for files in self.all_files() {
+            overlay(&mut vars, files.hosts.get(&host));
+        }
+        self.without_internal(vars)
+    }
+
+    fn all_files(&self) -> impl Iterator<Item = &VarsFiles> {
+        self.files.iter().chain(&self.working)
     }
 
     /// Hosts a pattern names, in the pattern's order; parts that match nothing are passed over, as in Ansible. Use
@@ -121,7 +125,15 @@ impl Inventory {
     /// # Errors
     /// As [`Inventory::select`].
     pub fn selection(&self, pattern: &str) -> Result<Selection<'_>, PatternError> {
-        pattern.parse::<HostPattern>()?.select(self)
+        HostPattern::of_edition(pattern, self.model.edition)?.select(self)
+    }
+
+    /// The hosts a pattern names, in the order of `all`: `--limit PATTERN`.
+    ///
+    /// # Errors
+    /// As [`Inventory::select`].
+    pub fn limit(&self, pattern: &str) -> Result<Selection<'_>, PatternError> {
+        HostPattern::of_edition(pattern, self.model.edition)?.limit(self)
     }
 
     /// What Ansible would have warned of while reading, one line each, with its place where it has one.

@@ -19,11 +19,8 @@ pub(crate) fn read(document: &Node, model: &mut Model, warn: &mut dyn FnMut(usiz
         ));
     };
     if let Some((key, plugin)) = groups.iter().find(|(key, value)| key.text() == Some("plugin") && !value.is_empty()) {
-        return Err(Fault::recognised(
-            format!("a configuration of the inventory plugin `{}`, which is code,", plugin.key()),
-            "run `ansible-inventory -i FILE --list --yaml --export > hosts.yml` and import hosts.yml",
-        )
-        .at(key.line));
+        let what = format!("a configuration of the inventory plugin `{}`, which is code,", plugin.key());
+        return Err(Fault::plugin(what).at(key.line));
     }
     let mut reader = TreeReader { model, warn };
     for (name, body) in groups {
@@ -123,7 +120,7 @@ impl TreeReader<'_> {
         let written = host.text().ok_or_else(|| {
             Fault::invalid(format!("the host name `{}` is {}", host.key(), host.type_name()), "put it in quotes")
         })?;
-        let pattern = host_range::expand(written)?;
+        let pattern = host_range::expand(written, self.model.edition)?;
         let vars = match &vars.kind {
             Kind::Map(vars) => vars.as_slice(),
             _ if vars.is_empty() => &[],

@@ -20,8 +20,12 @@ use self::members::Members;
 use self::selection::{Notice, Selection};
 use self::split::split;
 use self::term::{Matcher, Sign, Term};
+use crate::edition::Edition;
 use crate::error::{PatternError, PatternReason, Place, TermPlace};
 use crate::text::lines::strip;
+
+/// A pattern's text form means the same to every edition.
+const EDITIONS: [Edition; 2] = [Edition::Core2_18, Edition::Core2_19];
 
 /// Bytes of a pattern and of the files it names: each host of the largest fleet aimed at by a name of fifty bytes.
 const MAX_BYTES: usize = 1024 * 1024;
@@ -58,18 +62,26 @@ pub struct HostPattern {
 impl FromStr for HostPattern {
     type Err = PatternError;
 
-    /// Reads a pattern; `@file` is refused.
+    /// Reads a pattern as the newest edition does; `@file` is refused.
     fn from_str(pattern: &str) -> Result<Self, PatternError> {
-        let mut reading = Reading::default();
-        check_length(pattern)?;
-        for (place, term) in placed(pattern) {
-            reading.term(term, place)?;
-        }
-        reading.finish(pattern)
+        Self::of_edition(pattern, Edition::default())
     }
 }
 
 impl HostPattern {
+    /// Reads a pattern as that edition does (they differ in what is one IPv6 address); `@file` is refused.
+    ///
+    /// # Errors
+    /// As from text.
+    pub fn of_edition(pattern: &str, edition: Edition) -> Result<Self, PatternError> {
+        let mut reading = TermsRead::default();
+        check_length(pattern)?;
+        for (place, term) in placed(pattern, edition) {
+            reading.term(term, place)?;
+        }
+        reading.finish(pattern)
+    }
+
     /// Reads a pattern as `--limit` does: `@file` stands for the lines of a file, each one term. Blank lines are passed
     /// over. `read` gets the path as written and gives the file's text.
     ///
@@ -80,10 +92,10 @@ impl HostPattern {
         pattern: &str,
         mut read: impl FnMut(&Path) -> std::io::Result<String>,
     ) -> Result<Self, PatternError> {
-        let mut reading = Reading::default();
+        let mut reading = TermsRead::default();
         check_length(pattern)?;
         let mut bytes = pattern.len();
-        for (place, term) in placed(pattern) {
+        for (place, term) in placed(pattern, Edition::default()) {
             let Some(path) = term.strip_prefix('@').map(PathBuf::from) else {
                 reading.term(term, place)?;
                 continue;
@@ -170,7 +182,9 @@ impl fmt::Display for HostPattern {
         }
         // Without any comma, colons and blanks in the only term would cut it.
         match &self.terms[..] {
-            [only] if split(&only.written) != [only.written.as_str()] => f.write_str(","),
+            [only] if EDITIONS.iter().any(|&edition| split(&only.written, edition) != [only.written.as_str()]) => {
+                f.write_str(",")
+            }
             _ => Ok(()),
         }
     }
@@ -178,13 +192,13 @@ impl fmt::Display for HostPattern {
 
 /// The terms so far, and how many of the costly ones there are.
 #[derive(Default)]
-struct Reading {
+struct TermsRead {
     terms: Vec<Term>,
     globs: usize,
     expressions: usize,
 }
 
-impl Reading {
+impl TermsRead {
     fn term(&mut self, written: &str, place: TermPlace) -> Result<(), PatternError> {
         let term = Term::new(written, place)?;
         match term.matcher() {
@@ -225,10 +239,10 @@ fn check_length(pattern: &str) -> Result<(), PatternError> {
 }
 
 /// The terms of a pattern, each with the character at which it begins.
-fn placed(pattern: &str) -> impl Iterator<Item = (TermPlace, &str)> {
+fn placed(pattern: &str, edition: Edition) -> impl Iterator<Item = (TermPlace, &str)> {
     let mut rest = pattern;
     let mut character = 1;
-    split(pattern).into_iter().map(move |term| {
+    split(pattern, edition).into_iter().map(move |term| {
         // What stands between two terms never begins one, so the next find is the term itself.
         let (before, after) = rest.split_once(term).unwrap_or(("", rest));
         let at = character + before.chars().count();

@@ -3,14 +3,15 @@
 //! The rule is `split_host_pattern` of `lib/ansible/inventory/manager.py`: commas separate; without one, colons do,
 //! unless the whole is one address.
 
+use crate::edition::Edition;
 use crate::text::host_range::address;
 use crate::text::lines::{is_space, strip};
 
 /// The terms without the blanks around them; empty ones are left out. Each is a slice of `pattern`.
-pub(crate) fn split(pattern: &str) -> Vec<&str> {
+pub(crate) fn split(pattern: &str, edition: Edition) -> Vec<&str> {
     let parts: Vec<&str> = if pattern.contains(',') {
         pattern.split(',').collect()
-    } else if is_one_address(pattern) {
+    } else if is_one_address(pattern, edition) {
         vec![pattern]
     } else {
         split_colons(pattern)
@@ -19,9 +20,9 @@ pub(crate) fn split(pattern: &str) -> Vec<&str> {
 }
 
 /// `fe80::1`, `web[1:3]`, `web:22`. A port too long for any number still makes it an address.
-fn is_one_address(pattern: &str) -> bool {
+fn is_one_address(pattern: &str, edition: Edition) -> bool {
     // Python's `$` also matches before a line end at the very end.
-    !matches!(address(pattern.strip_suffix('\n').unwrap_or(pattern)), Ok(None))
+    !matches!(address(pattern.strip_suffix('\n').unwrap_or(pattern), edition), Ok(None))
 }
 
 /// Runs of anything but blanks, colons and loose brackets; complete brackets are part of a run, colons inside and all.
@@ -74,7 +75,18 @@ mod tests {
             (" , ,", &[]),
         ];
         for (pattern, terms) in table {
-            assert_eq!(split(pattern), terms, "{pattern}");
+            assert_eq!(split(pattern, Edition::Core2_18), terms, "{pattern}");
+        }
+        let newer: [(&str, &[&str]); 6] = [
+            ("fe80::1", &["fe80::1"]),
+            ("::ffff:10.0.0.1", &["::ffff:10.0.0.1"]),
+            ("1:2:3:4:5:6:7:8", &["1:2:3:4:5:6:7:8"]),
+            ("fe80::1:!web", &["fe80", "1", "!web"]),
+            ("a::!b", &["a", "!b"]),
+            ("[::1]:22", &["[::1]:22"]),
+        ];
+        for (pattern, terms) in newer {
+            assert_eq!(split(pattern, Edition::Core2_19), terms, "{pattern}");
         }
     }
 }

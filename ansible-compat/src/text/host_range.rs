@@ -4,6 +4,7 @@
 //! and gets no port, but its brackets are still ranges.
 
 use super::lines::python_int;
+use crate::edition::Edition;
 use crate::error::Fault;
 
 /// Names one pattern may expand to; a fleet above this is a slip of the finger (`[1:10000000]`).
@@ -23,8 +24,8 @@ pub(crate) struct WrittenHost {
 }
 
 /// Expands a host as written in an INI or YAML inventory.
-pub(crate) fn expand(written: &str) -> Result<WrittenHost, Fault> {
-    let (base, port) = address(written)?.unwrap_or((written, None));
+pub(crate) fn expand(written: &str, edition: Edition) -> Result<WrittenHost, Fault> {
+    let (base, port) = address(written, edition)?.unwrap_or((written, None));
     if !base.contains('[') {
         return Ok(WrittenHost { names: vec![base.to_owned()], port });
     }
@@ -43,7 +44,7 @@ pub(crate) fn expand(written: &str) -> Result<WrittenHost, Fault> {
 }
 
 /// Splits a valid host address from its port. Absent when the text is no address (then it is all name).
-pub(crate) fn address(written: &str) -> Result<Option<(&str, Option<u64>)>, Fault> {
+pub(crate) fn address(written: &str, edition: Edition) -> Result<Option<(&str, Option<u64>)>, Fault> {
     let mut host = written;
     let mut port = None;
     // Ansible tries both forms one after the other, so `[h1:80]:22` loses both and keeps 80.
@@ -53,6 +54,10 @@ pub(crate) fn address(written: &str) -> Result<Option<(&str, Option<u64>)>, Faul
     if let Some((inner, digits)) = with_port(host) {
         (host, port) = (inner, Some(digits));
     }
+    let is_ipv6 = match edition {
+        Edition::Core2_18 => begins_as_ipv6,
+        Edition::Core2_19 => is_ipv6,
+    };
     if !is_hostname(host) && !is_ipv6(host) {
         return Ok(None);
     }
@@ -131,8 +136,43 @@ fn is_range(inside: &str, bounds: fn(&str, &str) -> bool) -> bool {
     }
 }
 
-/// Ansible's own expression is anchored only at its front, so a valid beginning is enough.
+/// The whole is an address, with ranges for groups where people want them.
 fn is_ipv6(text: &str) -> bool {
+    let is_ipv4 = |text: &str| ipv4_length(text) == Some(text.len());
+    let Some((head, tail)) = text.split_once("::") else {
+        let embedded = text.strip_prefix("0:0:0:0:0:").and_then(|rest| rest.split_once(':'));
+        let is_embedded =
+            |(sixth, v4): (&str, &str)| (sixth == "0" || sixth.eq_ignore_ascii_case("ffff")) && is_ipv4(v4);
+        return ipv6_groups(text) == Some(8) || embedded.is_some_and(is_embedded);
+    };
+    if head.is_empty() {
+        let inner =
+            tail.split_once(':').filter(|(ffff, _)| ffff.eq_ignore_ascii_case("ffff")).map_or(tail, |(_, v4)| v4);
+        return tail.is_empty() || ipv6_groups(tail).is_some_and(|groups| groups <= 6) || is_ipv4(inner);
+    }
+    match (ipv6_groups(head), ipv6_groups(tail)) {
+        (Some(before), None) => tail.is_empty() && before <= 6,
+        (Some(before), Some(behind)) => before + behind <= 7,
+        (None, _) => false,
+    }
+}
+
+/// How many groups with a colon between them this is; absent when it is anything else, or nothing.
+fn ipv6_groups(text: &str) -> Option<usize> {
+    let mut rest = text;
+    let mut groups = 0;
+    loop {
+        let length = ipv6_group(rest)?;
+        groups += 1;
+        match &rest[length..] {
+            "" => return Some(groups),
+            behind => rest = behind.strip_prefix(':')?,
+        }
+    }
+}
+
+/// Before 2.19 Ansible's expression is anchored only at its front, so a valid beginning is enough.
+fn begins_as_ipv6(text: &str) -> bool {
     if text.starts_with("::") {
         return true;
     }
@@ -263,7 +303,7 @@ mod tests {
     use super::*;
 
     fn names(written: &str) -> Vec<String> {
-        expand(written).unwrap().names
+        expand(written, Edition::Core2_18).unwrap().names
     }
 
     #[test]
@@ -280,7 +320,7 @@ mod tests {
 
     #[test]
     fn ports_of_the_table() {
-        let port = |written: &str| expand(written).map(|p| (p.names.join(","), p.port)).unwrap();
+        let port = |written: &str| expand(written, Edition::Core2_18).map(|p| (p.names.join(","), p.port)).unwrap();
         assert_eq!(port("h1:2222"), ("h1".into(), Some(2222)));
         assert_eq!(port("[::1]:22"), ("::1".into(), Some(22)));
         assert_eq!(port("h[1:2]:22"), ("h1,h2".into(), Some(22)));
@@ -292,8 +332,11 @@ mod tests {
     #[test]
     fn refused_ranges() {
         for written in ["[1:]", "h[", "h[1]", "h[1:2:3:4]", "h[01:100]", "h[a:3]", "h[b:a]", "h[1:2:0]", "h|[1:2]"] {
-            assert!(expand(written).is_err(), "{written}");
+            assert!(expand(written, Edition::Core2_18).is_err(), "{written}");
         }
-        assert!(matches!(expand("h[1:999999999]").unwrap_err().kind, crate::error::FaultKind::TooLarge(_)));
+        assert!(matches!(
+            expand("h[1:999999999]", Edition::Core2_18).unwrap_err().kind,
+            crate::error::FaultKind::TooLarge(_)
+        ));
     }
 }

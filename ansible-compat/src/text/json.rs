@@ -8,11 +8,8 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
 
-use super::node::{Kind, Node};
+use super::node::{Kind, Node, UNSAFE, VAULT};
 use crate::error::Fault;
-
-/// The marker put into serde's message for vault values, the only way through its error type.
-const VAULT: &str = "a vault value";
 
 /// Beyond this a float read from JSON may have been an integer that lost digits.
 const MAX_EXACT: f64 = 18_446_744_073_709_551_616.0;
@@ -21,10 +18,26 @@ const MAX_EXACT: f64 = 18_446_744_073_709_551_616.0;
 pub(crate) fn parse(text: &str) -> Option<Result<Node, Fault>> {
     // Serde's message names its position, which tells nothing here.
     match serde_json::from_str::<Node>(text) {
+        Ok(node) if text.contains("-0") => Some(Ok(without_minus_zero(node, text))),
         Ok(node) => Some(Ok(node)),
-        Err(cause) if cause.to_string().starts_with(VAULT) => Some(Err(Fault::vault(VAULT).at(cause.line()))),
         Err(_) => None,
     }
+}
+
+/// To Python `-0` is the integer 0 and `-0.0` a float; to serde both are a float.
+fn without_minus_zero(node: Node, text: &str) -> Node {
+    if ["-0.", "-0e", "-0E"].iter().any(|float| text.contains(float)) {
+        return node;
+    }
+    let kind = match node.kind {
+        Kind::Number(number) if number.is_f64() && number.as_f64() == Some(0.0) => Kind::Number(0.into()),
+        Kind::List(items) => Kind::List(items.into_iter().map(|item| without_minus_zero(item, text)).collect()),
+        Kind::Map(pairs) => {
+            Kind::Map(pairs.into_iter().map(|(key, value)| (key, without_minus_zero(value, text))).collect())
+        }
+        other => other,
+    };
+    Node { line: node.line, kind }
 }
 
 impl<'de> Deserialize<'de> for Node {
@@ -80,11 +93,14 @@ impl<'de> Visitor<'de> for AnyValue {
         let mut pairs: Vec<(Node, Node)> = Vec::new();
         let mut places: HashMap<String, usize> = HashMap::new();
         while let Some((key, value)) = access.next_entry::<String, Node>()? {
-            if key == "__ansible_vault" {
-                return Err(A::Error::custom(VAULT));
-            }
-            if key == "__ansible_unsafe" {
-                return Ok(value.into_unsafe().kind);
+            if key == VAULT || key == UNSAFE {
+                // The rest of the dictionary is passed over, as Ansible does.
+                while access.next_entry::<String, Node>()?.is_some() {}
+                return match value.kind {
+                    Kind::Text(text) if key == VAULT => Ok(Kind::Vault(text)),
+                    _ if key == VAULT => Err(A::Error::custom("a vault value that is no text")),
+                    _ => Ok(value.into_unsafe().kind),
+                };
             }
             // The last value wins, in the first one's place, as in a Python dictionary.
             if let Some(&place) = places.get(&key) {
@@ -110,8 +126,12 @@ mod tests {
         assert_eq!(node.value(), json!({"a": [true, null, "x"], "b": 2}));
         let Kind::Map(pairs) = node.kind else { panic!("a map") };
         assert_eq!(pairs[0].0.text(), Some("b"));
+        assert_eq!(parse("[-0, [-0]]").unwrap().unwrap().value(), json!([0, [0]]));
+        assert_eq!(parse("[-0.0]").unwrap().unwrap().value(), json!([-0.0]));
         assert!(parse("a: 1").is_none());
         assert!(parse(r#"{"x": 99999999999999999999}"#).is_none());
-        assert!(parse(r#"{"p": {"__ansible_vault": "$ANSIBLE_VAULT;1.1;AES256\n00"}}"#).unwrap().is_err());
+        let vault = r#"{"p": {"__ansible_vault": "$ANSIBLE_VAULT;1.1;AES256\n00", "more": 1}}"#;
+        let value = parse(vault).unwrap().unwrap().value();
+        assert_eq!(value, json!({"p": {"__ansible_vault": "$ANSIBLE_VAULT;1.1;AES256\n00"}}));
     }
 }

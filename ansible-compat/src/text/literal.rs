@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 use super::literal_tokens::{Token, number, string};
+use super::node::{UNSAFE, marked};
+use crate::edition::Edition;
 use crate::error::Fault;
 
 /// Nested brackets; Python's own tokenizer stops here, and the text stays a string.
@@ -32,13 +34,13 @@ enum Literal {
 /// # Errors
 /// When Python would hold a value that JSON cannot (sets, complex numbers, `...`, integers above 64 bits), or would
 /// refuse it (a list as the key of a dictionary).
-pub(crate) fn value_of(text: &str) -> Result<Value, Fault> {
+pub(crate) fn value_of(text: &str, edition: Edition) -> Result<Value, Fault> {
     match Reader::read_all(text) {
-        // At the top, and only there, bytes become text.
-        Some(Literal::Token(Token::Bytes(bytes))) => {
+        // At the top, and only there, bytes become text in every edition.
+        Some(Literal::Token(Token::Bytes(bytes))) if edition == Edition::Core2_18 => {
             String::from_utf8(bytes).map(Value::String).map_err(|_| no_json("bytes that are not UTF-8", text))
         }
-        Some(literal) => to_json(literal, text),
+        Some(literal) => to_json(literal, edition, text),
         None => Ok(Value::String(text.to_owned())),
     }
 }
@@ -47,7 +49,7 @@ fn no_json(what: &str, text: &str) -> Fault {
     Fault::unsupported(format!("{what} (in `{text}`)"), "write it as a quoted string or a list")
 }
 
-fn to_json(literal: Literal, text: &str) -> Result<Value, Fault> {
+fn to_json(literal: Literal, edition: Edition, text: &str) -> Result<Value, Fault> {
     Ok(match literal {
         Literal::None => Value::Null,
         Literal::Bool(value) => Value::Bool(value),
@@ -64,12 +66,21 @@ fn to_json(literal: Literal, text: &str) -> Result<Value, Fault> {
             return Err(no_json("an integer of more than 64 bits", text));
         }
         Literal::Token(Token::Imaginary) | Literal::Negative(_) => return Err(no_json("a complex number", text)),
-        Literal::Token(Token::Bytes(_)) => return Err(no_json("bytes inside a list or dictionary", text)),
+        Literal::Token(Token::Bytes(bytes)) => match edition {
+            Edition::Core2_18 => return Err(no_json("bytes inside a list or dictionary", text)),
+            Edition::Core2_19 => {
+                let read = String::from_utf8(bytes).map_err(|_| no_json("bytes that are not UTF-8", text))?;
+                marked(UNSAFE, &read)
+            }
+        },
         Literal::Token(Token::OddText(what)) => return Err(no_json(what, text)),
-        Literal::Ellipsis => return Err(no_json("Python's `...`", text)),
+        Literal::Ellipsis => match edition {
+            Edition::Core2_18 => return Err(no_json("Python's `...`", text)),
+            Edition::Core2_19 => Value::String("...".to_owned()),
+        },
         Literal::Set => return Err(no_json("a Python set", text)),
         Literal::List(items) | Literal::Tuple(items) => {
-            Value::Array(items.into_iter().map(|item| to_json(item, text)).collect::<Result<_, _>>()?)
+            Value::Array(items.into_iter().map(|item| to_json(item, edition, text)).collect::<Result<_, _>>()?)
         }
         Literal::Dict(pairs) => {
             let any = |wanted: fn(&Literal) -> bool| pairs.iter().any(|(key, _)| wanted(key));
@@ -83,12 +94,12 @@ fn to_json(literal: Literal, text: &str) -> Result<Value, Fault> {
             let mut kinds: HashMap<String, bool> = HashMap::new();
             for (key, value) in pairs {
                 let is_text = matches!(key, Literal::Token(Token::Text(_)));
-                let key = key_of(key, text)?;
+                let key = key_of(key, edition, text)?;
                 // JSON would make one key of `1` and `"1"`.
                 if kinds.insert(key.clone(), is_text).is_some_and(|before| before != is_text) {
                     return Err(no_json("a dictionary with a key twice, as text and not as text", text));
                 }
-                map.insert(key, to_json(value, text)?);
+                map.insert(key, to_json(value, edition, text)?);
             }
             Value::Object(map)
         }
@@ -100,14 +111,17 @@ fn float(value: f64, text: &str) -> Result<Value, Fault> {
 }
 
 /// The text of a key, as Python's JSON writer makes it.
-fn key_of(key: Literal, text: &str) -> Result<String, Fault> {
+fn key_of(key: Literal, edition: Edition, text: &str) -> Result<String, Fault> {
     match key {
         Literal::List(_) | Literal::Dict(_) | Literal::Set => Err(Fault::invalid(
             format!("`{text}` has a list, set or dictionary as the key of a dictionary"),
             "use a string as the key",
         )),
         Literal::Tuple(_) => Err(no_json("a tuple as the key of a dictionary", text)),
-        other => Ok(match to_json(other, text)? {
+        Literal::Token(Token::Bytes(_)) | Literal::Ellipsis => {
+            Err(no_json("bytes or `...` as the key of a dictionary", text))
+        }
+        other => Ok(match to_json(other, edition, text)? {
             Value::String(key) => key,
             plain => plain.to_string(),
         }),
@@ -170,16 +184,24 @@ impl<'a> Reader<'a> {
             '[' => self.nested(|reader| Some(Literal::List(reader.items(']')?.0))),
             '(' => self.nested(Self::parenthesis),
             '{' => self.nested(Self::braces),
-            '-' => self.signed(),
+            '-' => {
+                let number = self.signed()?;
+                self.maybe_complex(number)
+            }
             '+' => {
                 self.rest = &self.rest[1..];
-                self.number_in_parentheses().map(Literal::Token)
+                let number = self.number_in_parentheses()?;
+                self.maybe_complex(Literal::Token(number))
             }
             '.' if self.rest.starts_with("...") => {
                 self.rest = &self.rest[3..];
                 Some(Literal::Ellipsis)
             }
-            '0'..='9' | '.' => number(self.rest).map(|found| Literal::Token(self.advance(found))),
+            '0'..='9' | '.' => {
+                let found = number(self.rest)?;
+                let number = Literal::Token(self.advance(found));
+                self.maybe_complex(number)
+            }
             _ => self.word(),
         }
     }
@@ -248,6 +270,16 @@ impl<'a> Reader<'a> {
     fn signed(&mut self) -> Option<Literal> {
         self.rest = &self.rest[1..];
         self.number_in_parentheses().map(Literal::Negative)
+    }
+
+    /// `1+2j`, the only sum there is.
+    fn maybe_complex(&mut self, real: Literal) -> Option<Literal> {
+        if !(self.take('+') || self.take('-')) {
+            return Some(real);
+        }
+        let real = !matches!(real, Literal::Token(Token::Imaginary) | Literal::Negative(Token::Imaginary));
+        let imaginary = self.number_in_parentheses()?;
+        (real && imaginary == Token::Imaginary).then_some(Literal::Token(imaginary))
     }
 
     /// A sign stands before a number only; parentheses around the number leave no trace.
@@ -336,7 +368,7 @@ mod tests {
             ("", json!("")),
         ];
         for (text, expected) in rows {
-            assert_eq!(value_of(text).unwrap(), expected, "{text}");
+            assert_eq!(value_of(text, Edition::Core2_18).unwrap(), expected, "{text}");
         }
     }
 
@@ -375,18 +407,35 @@ mod tests {
             (" 5", json!(5)),
         ];
         for (text, expected) in rows {
-            assert_eq!(value_of(text).unwrap(), expected, "{text}");
+            assert_eq!(value_of(text, Edition::Core2_18).unwrap(), expected, "{text}");
         }
     }
 
     #[test]
     fn what_json_cannot_hold_is_named() {
-        for text in
-            ["{1, 2}", "{'a'}", "{{1}, 2}", "set()", "3j", "...", "99999999999999999999", "1e999", "{[1]: 2}", "[b'x']"]
-        {
-            assert!(value_of(text).is_err(), "{text}");
+        for text in [
+            "1+2j",
+            "[-1.5 - 2j]",
+            "{1, 2}",
+            "{'a'}",
+            "{{1}, 2}",
+            "set()",
+            "3j",
+            "...",
+            "99999999999999999999",
+            "1e999",
+            "{[1]: 2}",
+            "[b'x']",
+        ] {
+            assert!(value_of(text, Edition::Core2_18).is_err(), "{text}");
         }
         let deep = "[".repeat(5000);
-        assert_eq!(value_of(&deep).unwrap(), json!(deep));
+        assert_eq!(value_of(&deep, Edition::Core2_18).unwrap(), json!(deep));
+        for text in ["1+2", "1j+2j", "1+2j+3j", "1-1"] {
+            assert_eq!(value_of(text, Edition::Core2_18).unwrap(), json!(text));
+        }
+        let newer = |text: &str| value_of(text, Edition::Core2_19).unwrap();
+        assert_eq!(newer("b'x'"), json!({"__ansible_unsafe": "x"}));
+        assert_eq!(newer("[b'x', ...]"), json!([{"__ansible_unsafe": "x"}, "..."]));
     }
 }

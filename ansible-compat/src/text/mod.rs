@@ -8,6 +8,7 @@ pub(crate) mod lines;
 pub(crate) mod literal;
 pub(crate) mod literal_tokens;
 pub(crate) mod node;
+pub(crate) mod python_text;
 pub(crate) mod shell_words;
 pub(crate) mod yaml;
 pub(crate) mod yaml_scalar;

@@ -6,6 +6,17 @@ use serde_json::{Map, Number, Value};
 
 use crate::error::Fault;
 
+/// The key under which text marked `!unsafe` is written.
+pub(crate) const UNSAFE: &str = "__ansible_unsafe";
+
+/// The key under which vault values are written.
+pub(crate) const VAULT: &str = "__ansible_vault";
+
+/// Text as `ansible-inventory` writes it where it is more than text.
+pub(crate) fn marked(mark: &str, text: &str) -> Value {
+    Value::Object(Map::from_iter([(mark.to_owned(), Value::String(text.to_owned()))]))
+}
+
 /// One value and where it starts.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
@@ -23,6 +34,8 @@ pub(crate) enum Kind {
     Text(String),
     /// Text marked `!unsafe`: Ansible writes it as `{"__ansible_unsafe": …}`.
     Unsafe(String),
+    /// A vault value, as it is: `{"__ansible_vault": …}`.
+    Vault(String),
     /// A date or time, already in ISO form; not text to Python.
     Date(String),
     List(Vec<Node>),
@@ -54,7 +67,7 @@ impl Node {
             Kind::Bool(value) => !value,
             Kind::Number(number) => number.as_f64() == Some(0.0),
             Kind::Text(text) | Kind::Unsafe(text) => text.is_empty(),
-            Kind::Date(_) => false,
+            Kind::Date(_) | Kind::Vault(_) => false,
             Kind::List(items) => items.is_empty(),
             Kind::Map(pairs) => pairs.is_empty(),
         }
@@ -67,6 +80,7 @@ impl Node {
             Kind::Bool(_) => "a boolean",
             Kind::Number(_) => "a number",
             Kind::Text(_) | Kind::Unsafe(_) => "a string",
+            Kind::Vault(_) => "a vault value",
             Kind::Date(_) => "a date",
             Kind::List(_) => "a list",
             Kind::Map(_) => "a dictionary",
@@ -90,7 +104,7 @@ impl Node {
             // A float prints its integers without a fraction, so `1.0` meets `1`.
             Kind::Number(number) if number.is_f64() => (3, number.as_f64().unwrap_or_default().to_string()),
             Kind::Number(number) => (3, number.to_string()),
-            Kind::Date(_) | Kind::List(_) | Kind::Map(_) => return None,
+            Kind::Date(_) | Kind::Vault(_) | Kind::List(_) | Kind::Map(_) => return None,
         })
     }
 
@@ -101,9 +115,8 @@ impl Node {
             Kind::Bool(value) => Value::Bool(*value),
             Kind::Number(number) => Value::Number(number.clone()),
             Kind::Text(text) | Kind::Date(text) => Value::String(text.clone()),
-            Kind::Unsafe(text) => {
-                Value::Object(Map::from_iter([("__ansible_unsafe".to_owned(), Value::String(text.clone()))]))
-            }
+            Kind::Unsafe(text) => marked(UNSAFE, text),
+            Kind::Vault(text) => marked(VAULT, text),
             Kind::List(items) => Value::Array(items.iter().map(Self::value).collect()),
             Kind::Map(pairs) => Value::Object(pairs.iter().map(|(key, value)| (key.key(), value.value())).collect()),
         }

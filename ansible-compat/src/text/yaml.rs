@@ -197,16 +197,19 @@ fn tag_name(tag: &Tag) -> String {
 }
 
 fn unknown_tag(name: &str) -> Fault {
-    if matches!(name, "!vault" | "!vault-encrypted") {
-        return Fault::vault("a vault value");
-    }
     Fault::unsupported(format!("the tag `{name}`"), "write the value without it")
 }
 
 fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, line: usize) -> Result<Sized, Fault> {
     let mut bare = None;
-    let kind = match tag.map(tag_name) {
-        None if style == ScalarStyle::Plain => match text {
+    let tag = tag.map(tag_name);
+    // Behind `!` even quoted text is typed; only where nothing at all stands there it is text.
+    let is_typed = match &tag {
+        None => style == ScalarStyle::Plain,
+        Some(name) => name == "!" && !(style == ScalarStyle::Plain && text.is_empty()),
+    };
+    let kind = match tag {
+        _ if is_typed => match text {
             "<<" => {
                 bare = Some("<<");
                 Kind::Text(text.to_owned())
@@ -220,6 +223,7 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, line: usize) -> Res
         None => Kind::Text(text.to_owned()),
         Some(name) => match (name.as_str(), name.strip_prefix("!!")) {
             ("!unsafe", _) => Kind::Unsafe(text.to_owned()),
+            ("!vault" | "!vault-encrypted", _) => Kind::Vault(text.to_owned()),
             ("!", _) => Kind::Text(text.to_owned()),
             (_, Some(core)) => tagged(core, text)?,
             _ => return Err(unknown_tag(&name)),
@@ -254,8 +258,8 @@ fn dictionary(pairs: Vec<Pair>) -> Result<Vec<(Node, Node)>, Fault> {
     let mut places: HashMap<(u8, String), usize> = HashMap::new();
     let mut kept: Vec<(Node, Node)> = Vec::with_capacity(own.len());
     for (key, value) in merged.into_iter().chain(own) {
-        if matches!(key.kind, Kind::Date(_)) {
-            let what = format!("the date `{}` as a key", key.key());
+        if matches!(key.kind, Kind::Date(_) | Kind::Vault(_)) {
+            let what = format!("{} as a key", key.type_name());
             return Err(Fault::unsupported(what, "put it in quotes").at(key.line));
         }
         let Some(identity) = key.identity() else {
@@ -307,15 +311,18 @@ mod tests {
 
     #[test]
     fn quotes_and_tags() {
-        let text = "a: '5'\nb: !!int '5'\nc: !!str 5\nd: ! 5\ne: !unsafe '{{ x }}'\n=: 1\n";
+        let text = "a: '5'\nb: !!int '5'\nc: !!str 5\nd: ! 5\nq: ! '7'\nn: !\ne: !unsafe '{{ x }}'\n=: 1\nv: !vault |\n  $A\n  00\n";
         let value = parse(text).unwrap().value();
-        assert_eq!(value, json!({"a": "5", "b": 5, "c": "5", "d": "5", "e": {"__ansible_unsafe": "{{ x }}"}, "=": 1}));
+        assert_eq!(
+            value,
+            json!({"v": {"__ansible_vault": "$A\n00\n"}, "a": "5", "b": 5, "c": "5", "d": 5, "q": 7, "n": "", "e": {"__ansible_unsafe": "{{ x }}"}, "=": 1})
+        );
     }
 
     #[test]
     fn refusals_know_their_line() {
-        let fault = parse("a: 1\nb: !vault |\n  $ANSIBLE_VAULT;1.1;AES256\n  00\n").unwrap_err();
-        assert_eq!((fault.kind, fault.line), (FaultKind::Recognised, Some(2)));
+        let fault = parse("a: 1\nb: !vault [x]\n").unwrap_err();
+        assert_eq!((fault.kind, fault.line), (FaultKind::Unsupported, Some(2)));
         assert_eq!(parse("a: 1\nb: !foo x\n").unwrap_err().line, Some(2));
         for text in [
             "a: [",

@@ -12,6 +12,10 @@ use crate::failure::Failure;
 use crate::output::screen::Accent;
 
 mod abort;
+mod ansible;
+mod ansible_config;
+mod ansible_inventory;
+mod ansible_sources;
 mod begin;
 mod checks;
 mod completion;
@@ -29,6 +33,7 @@ mod locks;
 mod login;
 mod narrow;
 mod nodes;
+mod nodes_import;
 mod output_file;
 mod plan;
 mod release_source;
@@ -120,6 +125,9 @@ pub enum Verb {
     /// See and upload releases
     #[command(subcommand)]
     Releases(releases::Verb),
+    /// Show Ansible's files as this program reads them
+    #[command(subcommand)]
+    Ansible(ansible::Verb),
     /// Get an operator's certificate with a token
     Login(login::Args),
     /// Choose the fleet that commands talk to
@@ -212,6 +220,7 @@ async fn dispatch(session: &Session, verb: Verb) -> Result<u8, Failure> {
         Verb::Nodes(verb) => nodes::run(session, verb).await,
         Verb::Tokens(verb) => tokens::run(session, verb).await,
         Verb::Releases(verb) => releases::run(session, verb).await,
+        Verb::Ansible(verb) => ansible::run(session, verb),
         Verb::Login(args) => login::run(session, args).await,
         Verb::Context(verb) => context::run(session, verb),
         Verb::Dev(verb) => dev::run(session, verb).await,
@@ -270,6 +279,12 @@ mod tests {
             "fleetctl waive d-1 n1",
             "fleetctl waive d-1 n1 --reason ",
             "fleetctl locks hold shop",
+            "fleetctl ansible inventory -i hosts",
+            "fleetctl ansible inventory --list --graph",
+            "fleetctl ansible inventory --list web",
+            "fleetctl ansible inventory --list --vars",
+            "fleetctl ansible inventory --host h --limit web",
+            "fleetctl nodes import -i hosts --label =",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(exit_of_usage(error.kind()), 64, "{line}");

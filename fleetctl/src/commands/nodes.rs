@@ -3,15 +3,17 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use ansible_compat::{Inventory, Source};
+use ansible_compat::Playbook;
 use fleet::NodeName;
 use fleet::outcome::exit;
 use fleet_proto::v1;
 
+use super::ansible_sources::HowRead;
+use super::nodes_import::{self, LabelWish, Listed};
 use super::session::{Answer, Session};
 use crate::client::{CALL_DEADLINE, answer};
 use crate::failure::Failure;
-use crate::output::documents::{Items, Node, NodeDetail, NodeImport, NodeRemoval, document};
+use crate::output::documents::{Items, Node, NodeDetail, NodeRemoval, document};
 use crate::output::format::Format;
 use crate::output::nodes::{self, Detail};
 use crate::output::text::{count, plain};
@@ -55,10 +57,11 @@ pub enum Verb {
     /// Say which nodes are expected, whether or not they have an agent
     #[command(after_help = "Examples:
   fleetctl nodes import -i hosts.ini
-  fleetctl nodes import -i hosts.ini -l webservers
+  fleetctl nodes import -i inventory/prod -l webservers --label az --label role=server_role
+  fleetctl nodes import -i inventory/prod --dry-run  # what differs, without changing it
   fleetctl nodes import --name-list names.txt        # one name per line")]
     Import {
-        /// An Ansible inventory: file, directory, or host1,host2,
+        /// An Ansible inventory: file, directory, script, or host1,host2,; may be repeated
         #[arg(short, long, value_name = "INVENTORY", required_unless_present = "name_list")]
         inventory: Vec<String>,
         /// Only hosts that match this pattern, as in ansible --limit
@@ -67,6 +70,14 @@ pub enum Verb {
         /// A file with one name per line; # begins a comment; - is standard input
         #[arg(long, value_name = "FILE", conflicts_with = "inventory")]
         name_list: Option<PathBuf>,
+        /// Make a label of this variable of the inventory; may be repeated
+        #[arg(long, value_name = "LABEL[=VARIABLE]", conflicts_with = "name_list")]
+        label: Vec<LabelWish>,
+        /// Change nothing, only report: exit code 2 if the inventory and the roster differ
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        how: HowRead,
     },
 }
 
@@ -75,12 +86,19 @@ pub(super) async fn run(session: &Session, verb: Verb) -> Result<u8, Failure> {
         Verb::List => list(session).await,
         Verb::Show { node } => show(session, node).await,
         Verb::Remove { node, reason, yes } => remove(session, node, reason, yes).await,
-        Verb::Import { inventory, limit, name_list } => {
-            let (names, source) = match name_list {
-                Some(path) => (read_names(&path)?, path.display().to_string()),
-                None => (read_inventory(&inventory, &limit)?, inventory.join(" ")),
+        Verb::Import { inventory, limit, name_list, label, dry_run, how } => {
+            let listed = match name_list {
+                Some(path) => Listed::names(read_names(&path)?, path.display().to_string()),
+                None => {
+                    let read = how.load(&inventory, Playbook::None)?;
+                    for warning in read.warnings() {
+                        session.screen.say(&format!("warning: {}", plain(warning)));
+                    }
+                    Listed::of(&read, &limit, &label, inventory.join(" "))?
+                }
             };
-            import(session, names, source).await
+            let purpose = if dry_run { nodes_import::Purpose::Report } else { nodes_import::Purpose::Import };
+            nodes_import::run(session, listed, purpose).await
         }
     }
 }
@@ -148,49 +166,6 @@ async fn remove(session: &Session, node: NodeName, reason: String, yes: bool) ->
     Ok(exit::OK)
 }
 
-async fn import(session: &Session, names: Vec<String>, source: String) -> Result<u8, Failure> {
-    let format = session.format(&[Format::Table, Format::Json], "nodes import")?;
-    if names.is_empty() {
-        return Err(Failure::data(format!("{source} names no hosts")));
-    }
-    let nodes = names.into_iter().map(|name| v1::ImportNode { name, labels: Default::default() }).collect();
-    let mut client = session.connect().await?;
-    let reply =
-        answer(CALL_DEADLINE, client.import_nodes(v1::ImportNodesRequest { nodes, source: source.clone() })).await?;
-    if format == Format::Json {
-        session.screen.out(&document(
-            "NodeImport",
-            NodeImport { added: reply.added, known: reply.known, not_listed: reply.not_listed },
-        ));
-        return Ok(exit::OK);
-    }
-    session.screen.out(&imported(&reply));
-    if !reply.added.is_empty() {
-        session.screen.say(
-            "Added names are expected from now on: without an agent each of them is a finding. See: fleetctl drift",
-        );
-    }
-    Ok(exit::OK)
-}
-
-fn imported(reply: &v1::ImportNodesReply) -> String {
-    let mut text = String::new();
-    for (what, names) in [("added", &reply.added), ("known", &reply.known), ("not listed", &reply.not_listed)] {
-        let names_text = names.iter().map(|n| plain(n)).collect::<Vec<_>>().join(" ");
-        text += format!("{what:<10}  {:>3}  {names_text}", names.len()).trim_end();
-        text.push('\n');
-    }
-    text
-}
-
-fn read_inventory(arguments: &[String], pattern: &str) -> Result<Vec<String>, Failure> {
-    let sources: Vec<Source> = arguments.iter().map(|a| Source::from_argument(a)).collect();
-    let inventory = Inventory::load(&sources).map_err(|e| Failure::data("cannot read the inventory").caused_by(&e))?;
-    let names =
-        inventory.select(pattern).map_err(|e| Failure::usage(format!("'{pattern}' is not a pattern")).caused_by(&e))?;
-    names.into_iter().map(check_name).collect()
-}
-
 fn read_names(path: &std::path::Path) -> Result<Vec<String>, Failure> {
     use std::io::Read as _;
     let cannot = |e: std::io::Error| Failure::data(format!("cannot read {}", path.display())).caused_by(&e);
@@ -229,7 +204,7 @@ fn names_of(text: &str, path: &std::path::Path) -> Result<Vec<String>, Failure> 
     Ok(names)
 }
 
-fn check_name(name: &str) -> Result<String, Failure> {
+pub(super) fn check_name(name: &str) -> Result<String, Failure> {
     name.parse::<NodeName>().map(|n| n.to_string()).map_err(|e| Failure::data(e.to_string()))
 }
 
@@ -245,22 +220,5 @@ mod tests {
         let failure = of("web-01\nweb 02\n").unwrap_err();
         assert_eq!(failure.exit, 65);
         assert!(failure.what.starts_with("hosts:2: "), "{}", failure.what);
-    }
-
-    #[test]
-    fn an_inventory_gives_its_hosts_by_pattern() {
-        let arguments = ["web01,web02,db01".to_owned()];
-        assert_eq!(read_inventory(&arguments, "web*").unwrap(), ["web01", "web02"]);
-        assert_eq!(read_inventory(&arguments, "all").unwrap().len(), 3);
-    }
-
-    #[test]
-    fn an_import_tells_the_three_kinds_apart() {
-        let reply = v1::ImportNodesReply {
-            added: vec!["db-01".into()],
-            known: vec!["web-01".into(), "web-02".into()],
-            not_listed: vec![],
-        };
-        assert_eq!(imported(&reply), "added         1  db-01\nknown         2  web-01 web-02\nnot listed    0\n");
     }
 }

@@ -133,7 +133,9 @@ documents! {
     /// A node with what was found on it and what it proved.
     NodeDetail { node: Node, findings: Vec<Finding>, proofs: Vec<Proof> }
     /// What an import changed.
-    NodeImport { added: Vec<String>, known: Vec<String>, not_listed: Vec<String> }
+    NodeImport { added: Vec<String>, known: Vec<String>, not_listed: Vec<String>, labels: Vec<LabelChange> }
+    /// A label that the roster and an inventory say differently.
+    LabelChange { node: String, label: String, roster: Option<String>, inventory: String }
     /// What a removal changed.
     NodeRemoval { name: String, findings_closed: u32, was_connected: bool }
     /// A new join token.
