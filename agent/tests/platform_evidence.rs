@@ -34,7 +34,7 @@ async fn a_script_is_seen_open_and_named_and_still_after_it_was_replaced_or_dele
     let [open] = seen.open.as_slice() else { panic!("{seen:?}") };
     assert_eq!((open.path.as_str(), open.digest, open.link), (path.to_str().unwrap(), Some(one), LinkState::Linked));
     assert_eq!((&open.release, open.place), (&Some(id.clone()), Place::Inside));
-    assert_eq!(seen.named.as_slice(), [open.clone()]);
+    assert_eq!(seen.named.as_slice(), std::slice::from_ref(open));
 
     script(&stage, &path.with_extension("next"), "# two");
     fs::rename(path.with_extension("next"), &path).unwrap();

@@ -84,7 +84,7 @@ async fn whatever_runs_on_after_a_switch_is_found_by_the_grade_that_the_table_na
         }
     }
     let table = table(&found);
-    println!("{table}");
+    eprintln!("{table}");
     let document = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/evidence.md")).unwrap();
     let missing: Vec<String> = found.iter().filter_map(|cell| unlike(&document, cell)).collect();
     assert!(missing.is_empty(), "docs/evidence.md says otherwise:\n{}\nfound:\n{table}", missing.join("\n"));
