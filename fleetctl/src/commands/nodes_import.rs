@@ -77,9 +77,7 @@ impl Listed {
             let mut labels = BTreeMap::new();
             for wish in wishes {
                 let value = vars.as_ref().and_then(|vars| vars.get(&wish.variable));
-                if let Some(text) =
-                    value.map(label_text).transpose().map_err(|why| cannot(host, wish, why))?
-                {
+                if let Some(text) = value.map(label_text).transpose().map_err(|why| cannot(host, wish, why))? {
                     labels.insert(wish.label.clone(), text);
                 }
             }
