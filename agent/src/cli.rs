@@ -15,6 +15,7 @@ use crate::agent;
 use crate::config::{Config, DEFAULT_PATH, DEFAULT_STATE};
 use crate::join::{self, Joined, Joining, TokenSource};
 use crate::layout::Layout;
+use crate::memory;
 use crate::platform::linux::machine;
 use crate::platform::linux::{LinuxObserver, LinuxSupervisor, WatchLimits, WatchPace};
 use crate::status::AgentStatus;
@@ -103,7 +104,10 @@ pub fn main() -> ExitCode {
         }
     };
     log_to_stderr();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    memory::be_frugal();
+    // This thread keeps the link, the other one the services; whatever takes long has threads of its own. A third would
+    // mostly be woken for nothing: an idle agent is made of wake-ups.
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, &anyhow::Error::new(error).context("cannot start the runtime")),
     };

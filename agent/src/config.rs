@@ -15,7 +15,7 @@ pub const DEFAULT_PATH: &str = "/etc/fleet/agent.toml";
 pub const DEFAULT_STATE: &str = "/var/lib/fleet-agent";
 
 /// However large a release is, its files are looked at this often.
-pub const LONGEST_BETWEEN_SWEEPS: Millis = Millis(fleet::looked::OLDEST_SWEEP.0 / 2);
+const LONGEST_BETWEEN_SWEEPS: Millis = Millis(fleet::looked::OLDEST_SWEEP.0 / 2);
 /// However slowly, they are read this often.
 const LONGEST_BETWEEN_HASHES: Millis = Millis(fleet::looked::OLDEST_HASH.0 / 2);
 
@@ -59,7 +59,8 @@ pub struct Config {
     /// whether the alarm fires. Off unless it is said: a production node has no processes that nobody asked for.
     #[serde(default)]
     pub selftest: bool,
-    /// Time between two looks at every file of what is held, although nothing was told of them.
+    /// The longest time between two looks at every file of what is held, although nothing was told of them. The less such a
+    /// look takes, the sooner it is repeated: within a three-thousandth of one core, and no more than once a second.
     #[serde(default = "default_sweep_every", deserialize_with = "span")]
     pub sweep_every: Millis,
     /// Time between two readings of every file of what is held.
@@ -270,7 +271,7 @@ fn default_observe_every() -> Millis {
     Millis::from_secs(2)
 }
 fn default_sweep_every() -> Millis {
-    Millis::from_secs(60)
+    Millis::from_secs(120)
 }
 fn default_rehash_every() -> Millis {
     Millis::from_secs(3_600)

@@ -22,11 +22,12 @@ use crate::environment::Rights;
 use crate::failpoint::{FailPoints, Interrupted};
 use crate::fetch::Source;
 use crate::journal::{Attempt, Journal};
+use crate::known::Known;
 use crate::layout::Layout;
 use crate::permit::{Contact, Moment, Permission, Permit, may_start};
 use crate::platform::{Observer, Running, Supervisor};
 use crate::record::Record;
-use crate::releases::{Known, Releases};
+use crate::releases::Releases;
 use crate::service_log::ServiceLog;
 use crate::supervise::{self, Pulse};
 use crate::yard::Yard;
@@ -107,7 +108,7 @@ pub struct Status {
     /// When it made it live.
     pub activated: Option<Moment>,
     /// Digests of every release ever held.
-    pub known: Known,
+    pub known: Arc<Known>,
     /// How the newest repair stands.
     pub repair: Option<RepairReport>,
 }
@@ -162,7 +163,7 @@ impl Keeper {
             permit.until.ticks = 0;
         }
         let journal = Journal::open(&tools.layout.journal(&order.service))?;
-        let known = releases.known()?;
+        let known = Arc::new(releases.known()?);
         let progress = Progress::Working { step: "wait".to_owned(), detail: "the agent has just started".to_owned() };
         let status = Status {
             generation: order.generation,

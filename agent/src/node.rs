@@ -20,6 +20,7 @@ use crate::durable::FileError;
 use crate::failpoint::Interrupted;
 use crate::fetch;
 use crate::keeper::{AgentState, Keeper, Status, Tools, Wish, lock};
+use crate::known::Known;
 use crate::migration::Migrations;
 use crate::observe;
 use crate::orders::{OrderError, Orders};
@@ -270,7 +271,7 @@ impl Node {
     /// What a keeper says, and the decoy that was made under the name of its service.
     fn with_made(&self, service: &ServiceName, mut ground: Status) -> Status {
         if let Some((_, digest, release)) = lock(&self.made).as_ref().filter(|(of, ..)| of == service) {
-            let mut known = ground.known.as_ref().clone();
+            let mut known = Known::clone(&ground.known);
             known.insert(*digest, release.clone());
             ground.known = Arc::new(known);
         }

@@ -8,6 +8,7 @@ use fleet::looked::Depth;
 use fleet::{Generation, ServiceName};
 
 use crate::keeper::Status;
+use crate::known::Known;
 use crate::platform::{Look, Observer, Seen, ServicePlace};
 
 /// Looks as deep as asked, and puts together what one service shows. `neighbours` are the roots of the node's other services with an
@@ -55,7 +56,7 @@ pub fn evidence_without_order(
     ordered: Generation,
     reason: &str,
 ) -> ServiceEvidence {
-    let known = std::collections::BTreeMap::new();
+    let known = Known::default();
     let look = Look { place, held: None, running: None, known: &known, neighbours, activated: None };
     let seen = observer.look_to(depth, &look).unwrap_or_else(|cause| unseen(place, &cause));
     gather(&place.service, ordered, Progress::Fenced { reason: reason.to_owned() }, Health::Unknown, seen)

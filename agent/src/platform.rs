@@ -12,6 +12,8 @@ use fleet::manifest::Manifest;
 use fleet::{DeploymentId, Millis, ReleaseId, ServiceName};
 use serde::{Deserialize, Serialize};
 
+use crate::known::Known;
+
 pub mod fake;
 pub mod linux;
 
@@ -234,7 +236,7 @@ pub struct Look<'a> {
     /// The main process on record.
     pub running: Option<&'a Running>,
     /// Digests of files of every release that this node ever held of this service: what makes a stray process.
-    pub known: &'a std::collections::BTreeMap<fleet::Digest, ReleaseId>,
+    pub known: &'a Known,
     /// The roots of the other services that have an order on this node: what lies there is theirs. Whatever else lies
     /// beside the service's root is nobody's, and a place for old code to hide.
     pub neighbours: &'a [PathBuf],

@@ -7,12 +7,11 @@
 //! <root>/.fleet/known.json           the digests of every release ever held here
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use fleet::manifest::{EntryKind, Manifest};
 use fleet::release::Descriptor;
@@ -21,15 +20,13 @@ use fleet_bundle::BundleError;
 use serde::{Deserialize, Serialize};
 
 use crate::durable::{self, FileError};
+use crate::known::Known;
 use crate::platform::ServicePlace;
 use crate::platform::linux::machine;
 
-/// The digests of this many releases are remembered: years of weekly releases, and still a file of a few MiB.
+/// The digests of this many releases are remembered: years of weekly releases.
 pub const MOST_KNOWN: usize = 200;
 const KNOWN_VERSION: u32 = 1;
-
-/// Digests of files of every release ever held, each with the newest release that has it.
-pub type Known = Arc<BTreeMap<Digest, ReleaseId>>;
 
 /// The release tree of one service.
 #[derive(Debug, Clone)]
@@ -189,11 +186,7 @@ impl Releases {
     /// # Errors
     /// A file that is there and cannot be read: without it a stray process could pass for nobody's.
     pub fn known(&self) -> Result<Known, FileError> {
-        let mut known = BTreeMap::new();
-        for release in self.read_known()?.releases {
-            known.extend(release.digests.into_iter().map(|digest| (digest, release.release.clone())));
-        }
-        Ok(Arc::new(known))
+        Ok(Known::of(self.read_known()?.releases.into_iter().map(|its| (its.release, its.digests))))
     }
 
     /// Removes releases beyond the newest `keep`, never one of `needed`; and whatever a killed agent left half done.
@@ -230,7 +223,10 @@ impl Releases {
         let mut known = self.read_known()?;
         known.version = KNOWN_VERSION;
         known.releases.retain(|earlier| earlier.release != *release);
-        known.releases.push(KnownRelease { release: release.clone(), digests: manifest.digests().copied().collect() });
+        let digests: BTreeSet<Digest> = manifest.digests().copied().collect();
+        // Each digest once, with the newest release that has it: most files of a release are those of the one before.
+        known.releases.iter_mut().for_each(|earlier| earlier.digests.retain(|digest| !digests.contains(digest)));
+        known.releases.push(KnownRelease { release: release.clone(), digests: digests.into_iter().collect() });
         let surplus = known.releases.len().saturating_sub(MOST_KNOWN);
         known.releases.drain(..surplus);
         durable::write_json(&self.known_path(), &known)

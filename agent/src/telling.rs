@@ -72,7 +72,7 @@ impl Keeper {
     pub(crate) fn learn(&self) {
         match self.releases.known() {
             Ok(known) => self.status.send_modify(|status| {
-                status.known = known;
+                status.known = Arc::new(known);
                 // What was staged may be what is live, put right: what it is, is read again.
                 status.live = None;
             }),

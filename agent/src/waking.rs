@@ -9,10 +9,10 @@ use fleet::evidence::{Process, Started};
 use crate::durable::FileError;
 use crate::journal::Direction;
 use crate::keeper::Keeper;
+use crate::known::Known;
 use crate::permit::Moment;
 use crate::plan::Step;
 use crate::platform::{Look, Running};
-use crate::releases::Known;
 use crate::service_log::Cause;
 use crate::switch;
 

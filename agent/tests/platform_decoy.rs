@@ -10,6 +10,7 @@ use fleet::Millis;
 use fleet::evidence::{LinkState, Parentage, Process};
 use fleet::release::{DESCRIPTOR_FORMAT, Descriptor, Grade, Run};
 use fleet_agent::decoy::{self, Ground, Planted};
+use fleet_agent::known::Known;
 use fleet_agent::platform::{Look, Observer, Scope};
 use platform_stage::Stage;
 
@@ -109,7 +110,7 @@ fn where_no_old_code_lies_it_is_made() {
     let planted = decoy::plant(&stage.services(), std::slice::from_ref(&ground), LIFE).unwrap();
     let digest = planted.made.unwrap();
     assert!(found(&stage, &planted).is_none(), "nobody knows it");
-    let known = BTreeMap::from([(digest, planted.release.clone())]);
+    let known = Known::of([(planted.release.clone(), vec![digest])]);
     let look = Look { place: &stage.place, held: None, running: None, known: &known, neighbours: &[], activated: None };
     let seen = stage.observer.look(&look).unwrap().processes;
     let process = seen.iter().find(|process| process.pid == planted.decoy.pid).unwrap();

@@ -125,7 +125,7 @@ async fn a_process_with_mounts_of_its_own_is_known_by_where_its_files_lie() {
     let (id, manifest) = stage.release(1);
     let inside = "mount --bind . /mnt && cd /mnt/etc && exec /mnt/bin/sleep 612";
     let running = stage.start(&id, &["unshare", "-m", "sh", "-c", inside]).await;
-    let seen = stage.seen(Some(&running), |process| process.command.ends_with("/mnt/bin/sleep 612")).await;
+    let seen = stage.seen(Some(&running), |process| process.command == "/mnt/bin/sleep 612").await;
     let program = stage.place.release(&id).join("bin/sleep");
     assert_eq!((seen.executable.path.as_str(), seen.executable.place), (program.to_str().unwrap(), Place::Inside));
     assert_eq!((&seen.executable.release, &seen.cwd), (&Some(id.clone()), &Some(id.clone())));

@@ -19,7 +19,7 @@ use proptest::prelude::*;
 
 /// Never sweeps or reads again by itself.
 const STILL: WatchPace =
-    WatchPace { sweep_every: Millis(u64::MAX), sweep_rest: 0, rehash_every: Millis(u64::MAX), cpu_percent: 100 };
+    WatchPace { sweep_every: Millis(u64::MAX), sweep_rest: u64::MAX, rehash_every: Millis(u64::MAX), cpu_percent: 100 };
 
 /// One release that is watched by an observer of its own.
 struct Scene {

@@ -2,7 +2,6 @@
 //! else's: this program started again as `--look PLAN`. It is told what to look at line by line and answers with what
 //! that cost and found. The one place of the measurements that calls the agent's library.
 
-use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -11,6 +10,7 @@ use std::time::Instant;
 use anyhow::{Context as _, bail};
 use fleet::ReleaseId;
 use fleet::manifest::Manifest;
+use fleet_agent::known::Known;
 use fleet_agent::platform::linux::LinuxObserver;
 use fleet_agent::platform::{Look, Observer, Running, Scope, ServicePlace};
 use serde::{Deserialize, Serialize};
@@ -180,7 +180,7 @@ fn one(observer: &LinuxObserver, service: &Service, manifest: &Manifest, at: At)
         place: &place,
         held: (at == At::All).then_some((&service.release, manifest)),
         running: Some(&running),
-        known: &BTreeMap::new(),
+        known: &Known::default(),
         neighbours: &[],
         activated: None,
     };

@@ -375,7 +375,7 @@ fn digest_of(release: &ReleaseId, program: &str, look: &Look<'_>) -> Digest {
         EntryKind::Directory | EntryKind::Symlink { .. } => None,
     };
     let held = look.held.filter(|(held, _)| *held == release).and_then(|(_, manifest)| in_manifest(manifest));
-    let known = || look.known.iter().find(|(_, of)| *of == release).map(|(digest, _)| *digest);
+    let known = || look.known.digest_of(release).copied();
     held.or_else(known).unwrap_or(Digest([0xfa; 32]))
 }
 
@@ -383,6 +383,7 @@ fn digest_of(release: &ReleaseId, program: &str, look: &Look<'_>) -> Digest {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::known::Known;
 
     fn launch(directory: &std::path::Path) -> Launch {
         Launch {
@@ -396,7 +397,7 @@ mod tests {
     }
 
     fn look_at(host: &FakeHost, place: &ServicePlace, running: Option<&Running>) -> Seen {
-        let known = BTreeMap::new();
+        let known = Known::default();
         host.look(&Look { place, held: None, running, known: &known, neighbours: &[], activated: None }).unwrap()
     }
 

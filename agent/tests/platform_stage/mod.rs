@@ -13,6 +13,7 @@ use std::time::Duration;
 use fleet::evidence::Process;
 use fleet::manifest::{Entry, EntryKind, Manifest};
 use fleet::{Digest, Millis, ReleaseId};
+use fleet_agent::known::Known;
 use fleet_agent::platform::linux::{LinuxObserver, LinuxSupervisor};
 use fleet_agent::platform::{Launch, Look, Observer, Running, Scope, Seen, ServicePlace, Supervisor};
 use sha2::Digest as _;
@@ -25,7 +26,7 @@ pub struct Stage {
     pub place: ServicePlace,
     pub supervisor: LinuxSupervisor,
     pub observer: LinuxObserver,
-    pub known: BTreeMap<Digest, ReleaseId>,
+    pub known: Known,
     /// The roots of other services with an order.
     pub neighbours: Vec<PathBuf>,
     /// Clock ticks at which the release at hand was activated.
@@ -44,7 +45,7 @@ impl Stage {
             place: ServicePlace { service: "hello".parse().unwrap(), root },
             supervisor: LinuxSupervisor::new().unwrap(),
             observer: LinuxObserver::new(scope, services).unwrap(),
-            known: BTreeMap::new(),
+            known: Known::default(),
             neighbours: Vec::new(),
             activated: None,
         }

@@ -21,16 +21,26 @@ struct Figure {
 pub(super) struct Crowd(BTreeMap<u32, Figure>);
 
 impl Crowd {
+    /// Everyone who is here now. Where root sees nothing executed there is a thread of the kernel, which will not execute
+    /// anything: if it was there `before` it is not looked at again. (Save for the moment before the kernel starts a helper of
+    /// its own; that is seen when everybody is looked into.)
+    ///
     /// # Errors
     /// /proc cannot be listed.
-    pub(super) fn glance() -> io::Result<Self> {
+    pub(super) fn glance(before: Option<&Self>) -> io::Result<Self> {
+        let before = before.filter(|_| nix::unistd::geteuid().is_root());
         let mut crowd = BTreeMap::new();
         for entry in fs::read_dir("/proc")? {
             // An entry that vanishes while the list is read is a process that has ended.
             let Ok(entry) = entry else { continue };
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+            let figure = Figure { entry: entry.ino(), executable: None };
+            if before.and_then(|before| before.0.get(&pid)) == Some(&figure) {
+                crowd.insert(pid, figure);
+                continue;
+            }
             let executable = fs::metadata(format!("/proc/{pid}/exe")).ok().map(|found| (found.dev(), found.ino()));
-            crowd.insert(pid, Figure { entry: entry.ino(), executable });
+            crowd.insert(pid, Figure { executable, ..figure });
         }
         Ok(Self(crowd))
     }
@@ -50,7 +60,7 @@ mod tests {
 
     #[test]
     fn who_comes_and_who_executes_something_else_is_new_and_nobody_else() {
-        let before = Crowd::glance().unwrap();
+        let before = Crowd::glance(None).unwrap();
         // Says when it has begun, and executes another program when it is told to.
         let mut shell = Command::new("sh")
             .args(["-c", "echo begun; read line; exec sleep 600"])
@@ -60,17 +70,17 @@ mod tests {
             .unwrap();
         let mut said = String::new();
         BufReader::new(shell.stdout.take().unwrap()).read_line(&mut said).unwrap();
-        let with_shell = Crowd::glance().unwrap();
+        let with_shell = Crowd::glance(Some(&before)).unwrap();
         let new = with_shell.new_since(&before);
         assert!(new.contains(&shell.id()) && !new.contains(&std::process::id()), "{new:?}");
-        assert!(!Crowd::glance().unwrap().new_since(&with_shell).contains(&shell.id()));
+        assert!(!Crowd::glance(Some(&with_shell)).unwrap().new_since(&with_shell).contains(&shell.id()));
         let path = format!("/proc/{}/exe", shell.id());
         let before_exec = fs::read_link(&path).unwrap();
         drop(shell.stdin.take());
         while fs::read_link(&path).is_ok_and(|now| now == before_exec) {
             std::thread::yield_now();
         }
-        assert!(Crowd::glance().unwrap().new_since(&with_shell).contains(&shell.id()));
+        assert!(Crowd::glance(Some(&with_shell)).unwrap().new_since(&with_shell).contains(&shell.id()));
         shell.kill().unwrap();
         shell.wait().unwrap();
     }

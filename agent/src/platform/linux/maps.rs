@@ -95,7 +95,7 @@ impl Mapping {
 /// # Errors
 /// /proc refuses, or the process is gone.
 pub(super) fn mappings(details: &Path) -> io::Result<Mappings> {
-    Ok(parse(&fs::read(details.join("maps"))?))
+    Ok(parse(&proc::text(&details.join("maps"), proc::WHOLE)?))
 }
 
 fn open(path: &Path, flags: i32) -> io::Result<File> {

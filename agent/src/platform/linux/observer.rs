@@ -12,6 +12,7 @@ use super::digests::Digests;
 use super::ears::Ears;
 use super::proc;
 use super::processes::{Found, Watch};
+use super::programs::Programs;
 use super::recall::Recall;
 use super::rehash::Rehash;
 use super::trees::Trees;
@@ -22,9 +23,9 @@ use crate::platform::{Look, Observer, Scope, Seen};
 /// How often files are looked at and read although nothing was told of them.
 #[derive(Debug, Clone, Copy)]
 pub struct WatchPace {
-    /// Between two looks at every file.
+    /// Between two looks at every file, at most.
     pub sweep_every: Millis,
-    /// They are followed by this many times as long without one.
+    /// One is followed by this many times as long without one, if that is sooner.
     pub sweep_rest: u64,
     /// Between two readings of every file.
     pub rehash_every: Millis,
@@ -34,10 +35,14 @@ pub struct WatchPace {
 
 impl Default for WatchPace {
     fn default() -> Self {
-        // What a sweep finds and events do not tell is rare, and a quiet node must cost nearly nothing: 26 ms for 20,000
-        // files are due every 130 s, a fiftieth of a percent of one core.
-        let sweep_rest = 5_000;
-        Self { sweep_every: Millis::from_secs(60), sweep_rest, rehash_every: Millis::from_secs(3_600), cpu_percent: 10 }
+        // A three-thousandth of one core: 1,000 files (2 ms) are looked at every six seconds, 20,000 (40 ms) every 120.
+        let sweep_rest = 3_000;
+        Self {
+            sweep_every: Millis::from_secs(120),
+            sweep_rest,
+            rehash_every: Millis::from_secs(3_600),
+            cpu_percent: 10,
+        }
     }
 }
 
@@ -51,7 +56,7 @@ pub struct LinuxObserver {
     trees: Arc<Trees>,
     recall: Recall,
     noticed: watch::Receiver<u64>,
-    _ears: Option<Ears>,
+    _ears: Ears,
     _rehash: Rehash,
 }
 
@@ -71,26 +76,24 @@ impl LinuxObserver {
     pub fn with(scope: Scope, services_root: PathBuf, pace: WatchPace, limits: WatchLimits) -> io::Result<Self> {
         let services_root = std::fs::canonicalize(&services_root).unwrap_or(services_root);
         let (notice, noticed) = watch::channel(0);
-        let opened = Watches::new(limits)
-            .map(Arc::new)
-            .and_then(|watches| Ok((Ears::open(watches.clone(), notice.clone())?, watches)));
-        let (ears, watches) = match opened {
-            Ok((ears, watches)) => (Some(ears), Ok(watches)),
-            Err(cause) => {
-                tracing::warn!("files cannot be watched, every look sweeps them: {cause}");
-                (None, Err(format!("the kernel does not let this agent watch files: {cause}")))
-            }
-        };
+        let watches = Watches::new(limits).map(Arc::new).map_err(|cause| {
+            tracing::warn!("files cannot be watched, every look sweeps them: {cause}");
+            format!("the kernel does not let this agent watch files: {cause}")
+        });
+        let programs = Programs::open()
+            .inspect_err(|cause| tracing::info!("programs that begin are found by looking, not told: {cause}"))
+            .ok();
         let home = Home::new(&services_root);
-        let trees = Arc::new(Trees::new(watches, pace));
+        let trees = Arc::new(Trees::new(watches.clone(), pace));
+        let watches = watches.ok();
         Ok(Self {
+            _ears: Ears::open(watches, programs, notice.clone())?,
             _rehash: Rehash::begin(trees.clone(), notice)?,
             watch: Watch { scope, services_root, boot_id: proc::boot_id()?, home },
             digests: Digests::default(),
             trees,
             recall: Recall::default(),
             noticed,
-            _ears: ears,
         })
     }
 }

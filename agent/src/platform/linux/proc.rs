@@ -25,6 +25,8 @@ pub(super) const MARK_ATTEMPT: &str = "FLEET_ATTEMPT";
 /// The kernel gives arguments and environment together at most three quarters of 8 MiB (fs/exec.c, `_STK_LIM / 4 * 3`),
 /// so a mark cannot hide behind a long environment.
 const LONGEST_ENVIRONMENT: u64 = 6 << 20;
+/// As much as there is.
+pub(super) const WHOLE: u64 = u64::MAX;
 /// Command lines are shown to people; one line is enough.
 const LONGEST_COMMAND: usize = 200;
 /// `PF_EXITING` of include/linux/sched.h: the thread is on its way out and executes nothing of its program any more.
@@ -94,9 +96,18 @@ impl Stat {
     }
 }
 
+/// What a file of /proc says, up to `most` bytes, in few calls: these files have no size by which `fs::read` could tell how
+/// much there is, and an idle agent reads them all day.
+pub(super) fn text(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    const USUAL: usize = 4_096;
+    let mut text = Vec::with_capacity(USUAL);
+    File::open(path)?.take(most).read_to_end(&mut text)?;
+    Ok(text)
+}
+
 /// The state of a process; None when there is none of that number (or it may not be seen).
 pub(super) fn stat(pid: u32) -> Option<Stat> {
-    parse_stat(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
+    parse_stat(pid, &text(Path::new(&format!("/proc/{pid}/stat")), WHOLE).ok()?)
 }
 
 /// Whether this very process is still there and has not ended.
@@ -177,9 +188,7 @@ pub(super) fn errand_mark(details: &Path) -> Option<(DeploymentId, u32)> {
 }
 
 fn environment(details: &Path) -> Option<Vec<u8>> {
-    let mut environment = Vec::new();
-    File::open(details.join("environ")).ok()?.take(LONGEST_ENVIRONMENT).read_to_end(&mut environment).ok()?;
-    Some(environment)
+    text(&details.join("environ"), LONGEST_ENVIRONMENT).ok()
 }
 
 fn value<'a>(environment: &'a [u8], name: &str) -> Option<&'a [u8]> {
@@ -189,7 +198,7 @@ fn value<'a>(environment: &'a [u8], name: &str) -> Option<&'a [u8]> {
 /// Whether the process stands in the middle of exec: the new program is in place, its arguments and environment are
 /// not yet. A process may also look so for good, so callers give up waiting after a few looks.
 pub(super) fn amid_exec(details: &Path) -> bool {
-    let empty = |file: &str| fs::read(details.join(file)).is_ok_and(|bytes| bytes.is_empty());
+    let empty = |file: &str| text(&details.join(file), 1).is_ok_and(|bytes| bytes.is_empty());
     empty("environ") && empty("cmdline")
 }
 
@@ -207,12 +216,11 @@ pub(super) fn cwd(details: &Path) -> Option<PathBuf> {
 
 /// The command line for people: shortened, one line, control characters escaped.
 pub(super) fn command(pid: u32) -> String {
-    let mut bytes = Vec::new();
-    let read = File::open(format!("/proc/{pid}/cmdline")).and_then(|file| file.take(4_096).read_to_end(&mut bytes));
+    let mut bytes = text(Path::new(&format!("/proc/{pid}/cmdline")), 4_096).unwrap_or_default();
     while bytes.last() == Some(&0) {
         bytes.pop();
     }
-    if read.is_err() || bytes.is_empty() {
+    if bytes.is_empty() {
         let name = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
         return format!("[{}]", for_people(name.strip_suffix(b"\n").unwrap_or(&name)));
     }

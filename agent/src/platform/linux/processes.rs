@@ -306,7 +306,7 @@ impl Round<'_> {
     fn runs_known(&mut self, glimpse: &Glimpse, view: &View<'_>, executable: &Executable, mappings: &Mappings) -> bool {
         let known = self.look.known;
         let own = |path: &Path, digest: Option<Digest>, round: &Self| {
-            digest.is_some_and(|digest| known.contains_key(&digest)) && !round.others(path)
+            digest.is_some_and(|digest| known.contains(&digest)) && !round.others(path)
         };
         if own(&executable.path, executable.mapped.digest, self) {
             return true;
@@ -322,7 +322,7 @@ impl Round<'_> {
     fn runs_old(&self, named: &[Mapped]) -> bool {
         let current = |digest: &Digest| self.look.held.is_some_and(|(_, manifest)| manifest.has_digest(digest));
         named.iter().any(|named| {
-            let known = named.digest.filter(|digest| self.look.known.contains_key(digest));
+            let known = named.digest.filter(|digest| self.look.known.contains(digest));
             known.is_some_and(|digest| !current(&digest)) && !self.others(Path::new(&named.path))
         })
     }
@@ -405,7 +405,7 @@ impl Round<'_> {
             if described.place == Place::Outside {
                 outside.push(described.clone());
             }
-            if ours || digest.is_some_and(|digest| self.look.known.contains_key(&digest)) {
+            if ours || digest.is_some_and(|digest| self.look.known.contains(&digest)) {
                 reported.push(described);
             }
         }
@@ -463,7 +463,7 @@ impl Round<'_> {
             let path =
                 if path.starts_with(self.lineage.root()) { fs::canonicalize(&path).unwrap_or(path) } else { path };
             let digest = file.and_then(|file| self.digests.of(&file).ok());
-            let known = digest.is_some_and(|digest| self.look.known.contains_key(&digest));
+            let known = digest.is_some_and(|digest| self.look.known.contains(&digest));
             // What is not there any more may still be open: kept until that is known.
             if known || self.release_of(&path).is_some() || found.is_none() {
                 let link = if found.is_some() { LinkState::Linked } else { LinkState::Deleted };

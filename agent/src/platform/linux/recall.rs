@@ -85,8 +85,8 @@ impl Recall {
     ) -> io::Result<Found> {
         let (now, began) = (boot_clock::now(), boot_clock::nanos());
         let question = Question::of(look);
-        let crowd = Crowd::glance()?;
         let last = lock(&self.last).remove(&look.place.root);
+        let crowd = Crowd::glance(last.as_ref().map(|last| &last.crowd))?;
         let last = last.filter(|last| depth == Depth::Events && last.question == question && !last.is_due(now));
         let (found, everybody, took_nanos) = match last {
             None => {

@@ -20,10 +20,12 @@ use super::sweep::{self, Marked, Reread};
 use super::tree::{Tree, Watched};
 use super::watch::{Spot, TreeNumber, Unwatchable, Upheaval, Watches};
 use super::{WatchPace, boot_clock};
-use crate::config::LONGEST_BETWEEN_SWEEPS;
 
 /// Between two tries to watch what could not be watched.
 const TRY_AGAIN: Millis = Millis::from_secs(60);
+
+/// However small a release is.
+const SHORTEST_BETWEEN_SWEEPS: Millis = Millis::from_secs(1);
 
 /// What a look at files saw.
 #[derive(Debug, Default)]
@@ -181,10 +183,10 @@ impl Trees {
         }
     }
 
-    /// Whether everything is to be looked at although nothing was told.
+    /// Whether everything is to be looked at although nothing was told: the sooner, the less that takes.
     fn is_due(&self, held: &HeldTree, now: Millis) -> bool {
         let rest = Millis(held.tree.sweep_took_nanos.saturating_mul(self.pace.sweep_rest) / 1_000_000);
-        let pause = rest.max(self.pace.sweep_every).min(self.pace.sweep_every.max(LONGEST_BETWEEN_SWEEPS));
+        let pause = rest.max(SHORTEST_BETWEEN_SWEEPS).min(self.pace.sweep_every);
         held.tree.swept.is_none_or(|swept| now.0.saturating_sub(swept.0) >= pause.0)
     }
 

@@ -112,7 +112,7 @@ fn namespace(details: &Path) -> Option<PathBuf> {
 
 /// The mounts of the process in `details`, in the order in which they were mounted, as paths of its whole namespace.
 fn mounts(details: &Path) -> Vec<Mount> {
-    let text = fs::read(details.join("mountinfo")).unwrap_or_default();
+    let text = proc::text(&details.join("mountinfo"), proc::WHOLE).unwrap_or_default();
     let root = fs::read_link(details.join("root")).unwrap_or_else(|_| PathBuf::from("/"));
     let mut mounts: Vec<Mount> = text.split(|byte| *byte == b'\n').filter_map(mount).collect();
     for mount in &mut mounts {
