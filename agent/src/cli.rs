@@ -15,9 +15,8 @@ use crate::agent;
 use crate::config::{Config, DEFAULT_PATH, DEFAULT_STATE};
 use crate::join::{self, Joined, Joining, TokenSource};
 use crate::layout::Layout;
-use crate::memory;
-use crate::platform::linux::machine;
 use crate::platform::linux::{LinuxObserver, LinuxSupervisor, WatchLimits, WatchPace};
+use crate::platform::linux::{machine, memory};
 use crate::status::AgentStatus;
 
 /// Usage error, as in sysexits.h.

@@ -60,7 +60,7 @@ pub struct Config {
     #[serde(default)]
     pub selftest: bool,
     /// The longest time between two looks at every file of what is held, although nothing was told of them. The less such a
-    /// look takes, the sooner it is repeated: within a three-thousandth of one core, and no more than once a second.
+    /// look takes, the sooner it is repeated, down to every second: a large release takes a three-thousandth of one core.
     #[serde(default = "default_sweep_every", deserialize_with = "span")]
     pub sweep_every: Millis,
     /// Time between two readings of every file of what is held.
@@ -337,6 +337,21 @@ mod tests {
         assert_eq!((config.sweep_every, config.rehash_every), (Millis(30_000), Millis::from_secs(6 * 3_600)));
         assert_eq!(config.observe_cpu_share, 5);
         assert_eq!(config.balancer.unwrap().drain_timeout, Millis(5_000));
+    }
+
+    #[test]
+    fn the_document_has_a_line_for_every_key_and_no_other() {
+        // The parser lists what it knows: "expected one of `node`, `controller`, …".
+        let error = parse("zzz = 1").unwrap_err();
+        let known = error.split_once("expected one of").unwrap().1;
+        let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
+        let document = include_str!("../../docs/agent.md");
+        let told = document.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+        let mut told: Vec<&str> = told.map(|(key, _)| key).collect();
+        let mut sorted = known.clone();
+        sorted.sort_unstable();
+        told.sort_unstable();
+        assert_eq!(told, sorted);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use fleet::manifest::{EntryKind, Manifest};
 use fleet::{Digest, Millis, ReleaseId, ServiceName};
@@ -19,6 +20,10 @@ const LARGEST_PROGRAM: u64 = 256 << 20;
 /// How a program begins that the kernel executes itself: of a script the interpreter would be executed, which is nobody's
 /// old code.
 const ELF: &[u8] = b"\x7fELF";
+/// How often a copy that is still open for writing is tried again, and the pause before: a child that another thread
+/// forked while it was written holds it open until it executes something itself, which nothing tells.
+const MOST_RETRIES: usize = 100;
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
 /// What makes a made program another than this one.
 const MADE_BYTES: usize = 32;
 
@@ -57,7 +62,15 @@ pub fn plant(services_root: &Path, grounds: &[Ground], life: Millis) -> Result<P
     let directory = Nest::make(services_root)
         .map_err(|cause| format!("no directory for the decoy can be made in {}: {cause}", services_root.display()))?;
     let program = directory.path.join("decoy");
-    let stand = |life| Decoy::plant(&program, services_root, life);
+    let stand = |life| {
+        for _ in 0..MOST_RETRIES {
+            match Decoy::plant(&program, services_root, life) {
+                Err(cause) if cause.kind() == io::ErrorKind::ExecutableFileBusy => std::thread::sleep(RETRY_PAUSE),
+                planted => return planted,
+            }
+        }
+        Decoy::plant(&program, services_root, life)
+    };
     let cannot = |cause: io::Error| {
         format!(
             "the decoy cannot be executed in {}: {cause}; is it mounted noexec, or is tracing processes forbidden?",

@@ -1,6 +1,7 @@
 //! Performing steps. Nothing is decided here but how to do one step and whether it worked; which steps, and what
 //! follows from a failure, is `plan`'s and `attempt`'s. Waiting for the first answer is in `answer`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fleet::evidence::{Health, Progress};
@@ -331,8 +332,13 @@ impl Keeper {
         self.surely_drained = false;
     }
 
-    pub(crate) fn describe(&self, release: &ReleaseId) -> Option<Descriptor> {
-        self.releases.descriptor(release).inspect_err(|error| tracing::error!("{error}")).ok().flatten()
+    /// What a release on this node's disk is. What is live is at hand.
+    pub(crate) fn describe(&self, release: &ReleaseId) -> Option<Arc<Descriptor>> {
+        if let Some(live) = self.status.borrow().live.as_ref().filter(|live| live.release == *release) {
+            return Some(live.descriptor.clone());
+        }
+        let found = self.releases.descriptor(release).inspect_err(|error| tracing::error!("{error}")).ok().flatten();
+        found.map(Arc::new)
     }
 
     /// Writes down what is about to be done. On the way back a full disk must not keep the old release from starting.

@@ -26,7 +26,6 @@ pub mod keeper;
 pub mod known;
 pub mod layout;
 pub mod link;
-pub mod memory;
 pub mod mend;
 pub mod migration;
 pub mod node;

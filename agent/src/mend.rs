@@ -131,7 +131,7 @@ impl Keeper {
         beside: &std::path::Path,
     ) -> Result<(), Halt> {
         let descriptor = self.describe(&repair.release);
-        let descriptor = Arc::new(descriptor.ok_or_else(|| fault("its release is not on this node's disk"))?);
+        let descriptor = descriptor.ok_or_else(|| fault("its release is not on this node's disk"))?;
         let mut before: Option<BTreeSet<(String, DeviationKind)>> = None;
         for _ in 0..MOST_ROUNDS {
             if is_newer(&self.wish.borrow(), order) {

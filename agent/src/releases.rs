@@ -24,8 +24,11 @@ use crate::known::Known;
 use crate::platform::ServicePlace;
 use crate::platform::linux::machine;
 
-/// The digests of this many releases are remembered: years of weekly releases.
-pub const MOST_KNOWN: usize = 200;
+/// Different files that are remembered of all releases together: 8 MiB in memory. A service whose every release has 100
+/// files of its own comes to 2,500 releases.
+pub const MOST_KNOWN: usize = 250_000;
+/// Releases that are told apart.
+const MOST_KNOWN_RELEASES: usize = 65_535;
 const KNOWN_VERSION: u32 = 1;
 
 /// The release tree of one service.
@@ -73,6 +76,20 @@ struct KnownFile {
 struct KnownRelease {
     release: ReleaseId,
     digests: Vec<Digest>,
+}
+
+impl KnownFile {
+    /// Forgets the oldest releases beyond so many digests or releases, but never the two newest, and says which had any.
+    fn forget_beyond(&mut self, digests: usize, releases: usize) -> Vec<ReleaseId> {
+        let mut left: usize = self.releases.iter().map(|known| known.digests.len()).sum();
+        let mut surplus = 0;
+        while self.releases.len() - surplus > 2 && (left > digests || self.releases.len() - surplus > releases) {
+            left -= self.releases[surplus].digests.len();
+            surplus += 1;
+        }
+        let forgotten = self.releases.drain(..surplus).filter(|known| !known.digests.is_empty());
+        forgotten.map(|known| known.release).collect()
+    }
 }
 
 impl Releases {
@@ -227,8 +244,12 @@ impl Releases {
         // Each digest once, with the newest release that has it: most files of a release are those of the one before.
         known.releases.iter_mut().for_each(|earlier| earlier.digests.retain(|digest| !digests.contains(digest)));
         known.releases.push(KnownRelease { release: release.clone(), digests: digests.into_iter().collect() });
-        let surplus = known.releases.len().saturating_sub(MOST_KNOWN);
-        known.releases.drain(..surplus);
+        for forgotten in known.forget_beyond(MOST_KNOWN, MOST_KNOWN_RELEASES) {
+            tracing::warn!(
+                service = %self.place.service, release = %forgotten,
+                "too many different files of releases to remember: what only this old release had is not recognised any more"
+            );
+        }
         durable::write_json(&self.known_path(), &known)
     }
 
@@ -289,5 +310,33 @@ fn remove_tree(path: &Path) -> Result<(), FileError> {
 fn log_failure(result: &Result<(), FileError>) {
     if let Err(error) = result {
         tracing::warn!("{error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_oldest_are_forgotten_first_and_the_two_newest_never() {
+        let release = |number: usize| -> ReleaseId { format!("r-{number:012x}").parse().unwrap() };
+        let file = |counts: &[usize]| KnownFile {
+            version: KNOWN_VERSION,
+            releases: (0..)
+                .zip(counts)
+                .map(|(number, count)| KnownRelease {
+                    release: release(number),
+                    digests: vec![Digest([0; 32]); *count],
+                })
+                .collect(),
+        };
+        let left = |known: &KnownFile| known.releases.iter().map(|known| known.digests.len()).collect::<Vec<_>>();
+        let mut known = file(&[3, 0, 4, 5, 6]);
+        assert_eq!(known.forget_beyond(18, 10), []);
+        assert_eq!((known.forget_beyond(15, 10), left(&known)), (vec![release(0)], vec![0, 4, 5, 6]));
+        assert_eq!((known.forget_beyond(15, 3), left(&known)), (vec![], vec![4, 5, 6]), "nothing was lost with it");
+        assert_eq!((known.forget_beyond(1, 10), left(&known)), (vec![release(2)], vec![5, 6]));
+        assert_eq!((known.forget_beyond(0, 1), left(&known)), (vec![], vec![5, 6]));
     }
 }

@@ -83,7 +83,7 @@ async fn traffic_goes_before_the_stop_and_comes_back_after_the_probe() {
 
 #[tokio::test]
 async fn a_balancer_that_cannot_be_reached_fails_the_order_before_the_stop() {
-    let (world, heard) = (behind("200ms"), Heard::default());
+    let (world, heard) = (behind("2s"), Heard::default());
     let (one, two) = (release("web", "one", None), release("web", "two", None));
     world.shelf.put(&one);
     world.shelf.put(&two);

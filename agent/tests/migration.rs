@@ -213,7 +213,7 @@ async fn what_takes_too_long_is_ended_with_everything_it_started() {
     let stubborn =
         "trap '' TERM; (trap '' TERM; while :; do sleep 0.05; done) & echo waiting; while :; do sleep 0.05; done";
     for (attempt, command) in [(1, "echo waiting; sleep 1000"), (2, stubborn)] {
-        let order = MigrationOrder { timeout: Millis(300), ..stage.order(attempt, command) };
+        let order = MigrationOrder { timeout: Millis(3_000), ..stage.order(attempt, command) };
         let node = stage.node("").await;
         node.migrate(vec![order.clone()]).await;
         let MigrationReport::Failed { reason } = end(&node, attempt).await else { panic!() };

@@ -17,6 +17,9 @@ use platform_stage::Stage;
 /// Long enough for every test; nothing is asserted by it.
 const LIFE: Millis = Millis::from_secs(600);
 
+/// Birth and age are counted in clock ticks of 10 ms, each rounded down.
+const TICKS: u64 = 20;
+
 fn ground(stage: &mut Stage, numbers: &[u8]) -> Ground {
     let releases: Vec<_> = numbers.iter().map(|number| stage.release(*number)).collect();
     for (id, manifest) in &releases {
@@ -61,15 +64,16 @@ fn old_code_is_found_by_what_it_executes_and_by_nothing_else() {
         let ground = ground(&mut stage, &[1, 2]);
         let planted = decoy::plant(&stage.services(), std::slice::from_ref(&ground), LIFE).unwrap();
         assert!(planted.made.is_none() && planted.release != ground.live, "{planted:?}");
+        let before = machine_up();
         let process = found(&stage, &planted).unwrap();
+        let after = machine_up();
         assert_eq!((process.parentage, process.executable.link), (Parentage::Stray, LinkState::Deleted));
         assert_eq!((&process.marker, &process.cwd, &process.executable.release), (&None, &None, &None));
         let digest = process.executable.digest.unwrap();
         assert!(!ground.manifest.has_digest(&digest));
         assert_eq!(stage.known.get(&digest), Some(&planted.release), "the digest says which release it is");
-        // The test reads the time a moment after the look did.
-        let born = machine_up() - process.age.0;
-        assert!(planted.decoy.born.0 <= born + 10 && born < planted.decoy.born.0 + 5_000, "{born} {planted:?}");
+        let looked = planted.decoy.born.0 + process.age.0;
+        assert!(before <= looked + TICKS && looked <= after + TICKS, "{before} {looked} {after} {planted:?}");
         assert!(!stage.services().join(".fleet-decoy").exists(), "nothing is left on the disk");
         let pid = planted.decoy.pid;
         drop(planted);
@@ -92,9 +96,11 @@ fn it_executes_nothing_whoever_wakes_it_and_ends_by_itself() {
         let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').map(str::to_owned).collect();
         (fields[0].clone(), fields[11].clone())
     };
+    let before = time(pid);
     let continued = std::process::Command::new("/bin/kill").args(["-CONT", &pid.to_string()]).status().unwrap();
     assert!(continued.success());
-    assert_eq!(time(pid), ("t".to_owned(), "0".to_owned()), "it is stopped, and has used no time of its own");
+    let after = time(pid);
+    assert_eq!((after.0.as_str(), &after), ("t", &before), "it is stopped, and has used no time of its own");
     drop(planted);
 
     let short = decoy::plant(&stage.services(), std::slice::from_ref(&ground), Millis(1)).unwrap();

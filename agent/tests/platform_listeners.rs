@@ -14,6 +14,10 @@ use std::process::{Command, Stdio};
 use fleet::ReleaseId;
 use fleet_agent::platform::{Listener, Observer, Running, Scope, Supervisor};
 use platform_stage::{ByHand, Stage, copy_program};
+use tokio::sync::Mutex;
+
+/// Held by each test: what another one forks has copies of this one's sockets until it executes its program.
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// A program that holds a listening socket.
 fn with_socket(socket: TcpListener, command: &mut Command) -> ByHand {
@@ -59,6 +63,7 @@ fn sleep(seconds: &str) -> Command {
 
 #[tokio::test]
 async fn a_stranger_on_the_port_is_named() {
+    let _alone = ALONE.lock().await;
     let mut stage = Stage::new(Scope::Root);
     let (id, _) = stage.release(1);
     let running = stage.start(&id, &["bin/sleep", "600"]).await;
@@ -78,15 +83,19 @@ async fn a_stranger_on_the_port_is_named() {
 
 #[tokio::test]
 async fn the_service_s_own_processes_are_ours() {
+    let _alone = ALONE.lock().await;
     let mut stage = Stage::new(Scope::Root);
     let (id, _) = stage.release(1);
-    // The main process itself, on every address of IPv6, which takes IPv4 as well.
-    let (socket, address) = bind("[::]:0");
+    // The main process itself, on every address of IPv6, which takes IPv4 as well; not every machine has IPv6.
+    let has_six = TcpListener::bind("[::]:0").is_ok();
+    let (socket, address) = bind(if has_six { "[::]:0" } else { "0.0.0.0:0" });
     let main = with_socket(socket, &mut sleep("622"));
     let running = main_process(&stage, &main, &id);
     assert_eq!(listener(&stage, &running, &address), Listener::Ours);
-    let six = SocketAddr::new("::1".parse().unwrap(), address.port());
-    assert_eq!(listener(&stage, &running, &six), Listener::Ours);
+    if has_six {
+        let six = SocketAddr::new("::1".parse().unwrap(), address.port());
+        assert_eq!(listener(&stage, &running, &six), Listener::Ours);
+    }
     // Its number alone is not enough: another process of that number is a stranger.
     let earlier = Running { start_ticks: running.start_ticks - 1, ..running.clone() };
     assert!(matches!(listener(&stage, &earlier, &address), Listener::Stranger(_)));
@@ -111,6 +120,7 @@ async fn the_service_s_own_processes_are_ours() {
 
 #[tokio::test]
 async fn what_left_the_tree_is_known_by_the_mark_of_this_start() {
+    let _alone = ALONE.lock().await;
     let mut stage = Stage::new(Scope::Root);
     let (id, _) = stage.release(1);
     let running = stage.start(&id, &["bin/sleep", "600"]).await;
@@ -130,6 +140,7 @@ async fn what_left_the_tree_is_known_by_the_mark_of_this_start() {
 
 #[tokio::test]
 async fn a_stranger_who_shares_the_port_spoils_it() {
+    let _alone = ALONE.lock().await;
     let mut stage = Stage::new(Scope::Root);
     let (id, _) = stage.release(1);
     let first = share("127.0.0.1:0".parse().unwrap());
@@ -146,6 +157,7 @@ async fn a_stranger_who_shares_the_port_spoils_it() {
 
 #[tokio::test]
 async fn what_may_not_be_read_is_said_to_be_unknown() {
+    let _alone = ALONE.lock().await;
     let mut stage = Stage::new(Scope::Root);
     let (id, _) = stage.release(1);
     // Whoever may not read a program may not look into its processes either.

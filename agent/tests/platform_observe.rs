@@ -10,7 +10,7 @@ use std::path::Path;
 
 use fleet::Millis;
 use fleet::evidence::DeviationKind::{Extra, File, Missing, Mode, Owner, Symlink, Unreadable};
-use fleet::evidence::{DeviationKind, LinkState, Parentage, Place, Started};
+use fleet::evidence::{DeviationKind, LinkState, Parentage, Place, Process, Started};
 use fleet::manifest::Manifest;
 use fleet_agent::platform::{MOST_DEVIATIONS, Scope};
 use platform_stage::{ByHand, Stage, copy_program, digest};
@@ -213,6 +213,58 @@ async fn a_library_of_the_release_is_reported_and_the_distribution_s_counted() {
     assert_eq!(mapped.link, LinkState::Deleted);
     // Only root may read a mapping whose file is gone; anybody else must not take it for another.
     assert_eq!(mapped.digest, nix::unistd::geteuid().is_root().then_some(old));
+}
+
+/// Processes end, and execute another program, while they are read: whoever is told is told as it was at one moment,
+/// not with the name of one program and the bytes of another, and whoever stays is told in every look.
+#[tokio::test]
+async fn in_a_storm_of_processes_every_look_is_whole() {
+    let mut stage = Stage::new(Scope::Root);
+    let (id, _) = stage.release(1);
+    let root = stage.place.release(&id);
+    for name in ["one", "two"] {
+        fs::create_dir(root.join(name)).unwrap();
+        copy_program("/usr/bin/env", &root.join(name).join("env"), name);
+    }
+    // Each of these executes another program once, at once or after a moment, and ends soon after.
+    let storm = "moment() { n=0; while [ $n -lt 300 ]; do n=$((n + 1)); done; }
+        while :; do /bin/true; done &
+        while :; do (moment; exec bin/sleep 0); (moment; exec bin/sleep 0.05); done &
+        wait";
+    let running = stage.start(&id, &["/bin/sh", "-c", storm]).await;
+    // And this one does nothing but execute one of three programs after the other.
+    let round = r#"exec one/env two/env /bin/sh -c "$0" "$0""#;
+    let whirl = ByHand::start("/bin/sh".as_ref(), &["-c", round, round], &root);
+    let programs = [root.join("one/env"), root.join("two/env"), fs::canonicalize("/bin/sh").unwrap()];
+    let faces = programs.map(|program| (program.to_str().unwrap().to_owned(), digest(&program)));
+    let mut expected = std::collections::BTreeMap::new();
+    for _ in 0..100 {
+        let processes = stage.look(None, Some(&running)).processes;
+        let is_told = |pid: u32| processes.iter().any(|process| process.pid == pid);
+        assert!(is_told(running.pid) && is_told(whirl.0.id()), "{processes:?}");
+        for process in &processes {
+            let executable = &process.executable;
+            let Some(found) = executable.digest else { continue };
+            if process.pid == whirl.0.id() {
+                // It may overtake each of the few readings that it is given, and then have the name of one of its
+                // programs and the bytes of the next; never those of any other.
+                let is_name = faces.iter().any(|(name, _)| *name == executable.path);
+                let is_content = faces.iter().any(|(_, content)| *content == found);
+                assert!(is_name && is_content, "{process:?}");
+            } else {
+                let path = executable.path.clone();
+                let its = *expected.entry(path).or_insert_with_key(|path: &String| digest(Path::new(path)));
+                assert_eq!(found, its, "{process:?}");
+            }
+        }
+    }
+    // Those that end soon are among the ones that are told.
+    let program = root.join("bin/sleep");
+    let sleeps = |process: &Process| Path::new(&process.executable.path) == program;
+    let seen = stage.seen(Some(&running), |process| sleeps(process) && process.executable.digest.is_some()).await;
+    assert_eq!(seen.executable.digest, Some(digest(&program)));
+    drop(whirl);
+    assert_eq!(stage.stop(Some(&running), Millis(30_000)).await.killed, Vec::<String>::new());
 }
 
 fn kinds(files: &[fleet::evidence::FileDeviation]) -> Vec<(String, DeviationKind)> {

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use world::{World, release};
 
 /// Answers everything well.
-async fn answering() -> Probe {
+async fn answering(timeout: Millis) -> Probe {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let http = format!("http://{}/", listener.local_addr().unwrap());
     tokio::spawn(async move {
@@ -20,7 +20,7 @@ async fn answering() -> Probe {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
         }
     });
-    Probe { http, status: 200, interval: Millis(10), successes: 2, timeout: Millis(300) }
+    Probe { http, status: 200, interval: Millis(10), successes: 2, timeout }
 }
 
 fn stranger() -> Listener {
@@ -31,7 +31,7 @@ const REASON: &str = "is answered by another process (pid 123 hello-v1), not by 
 
 #[tokio::test]
 async fn a_release_is_not_held_because_a_stranger_answers() {
-    let (world, made) = (World::new(), release("web", "one", Some(answering().await)));
+    let (world, made) = (World::new(), release("web", "one", Some(answering(Millis(300)).await)));
     world.shelf.put(&made);
     world.host.on_listener(&world.service, stranger());
     let mut agent = world.up(world.wish(1, &made.hold), "");
@@ -41,7 +41,7 @@ async fn a_release_is_not_held_because_a_stranger_answers() {
 
 #[tokio::test]
 async fn a_service_is_unhealthy_once_a_stranger_answers_for_it() {
-    let (world, made) = (World::new(), release("web", "one", Some(answering().await)));
+    let (world, made) = (World::new(), release("web", "one", Some(answering(Millis(3_000)).await)));
     world.shelf.put(&made);
     let mut agent = world.up(world.wish(1, &made.hold), "");
     assert_eq!(agent.end(1).await, Some(Progress::Held));

@@ -61,8 +61,9 @@ async fn a_start_that_cannot_work_says_why() {
     assert!(refused(&["etc/conf"]).await.contains("may not be executed"));
     assert!(refused(&[]).await.contains("empty"));
     let text = stage.place.release(&id).join("bin/odd");
-    copy_program("/bin/sleep", &text, "");
-    fs::write(&text, "#!/no/such/interpreter\n").unwrap();
+    // Written by another process, so that no fork of this one holds it open for writing.
+    let write = "printf '#!/no/such/interpreter\\n' > \"$1\" && chmod 0755 \"$1\"";
+    assert!(std::process::Command::new("sh").args(["-c", write, "sh"]).arg(&text).status().unwrap().success());
     assert!(refused(&["bin/odd"]).await.contains("interpreter"));
     let mut launch = stage.launch(&id, &["bin/sleep", "600"]);
     launch.user = Some("no-such-user-here".into());
@@ -168,6 +169,8 @@ async fn stop_ends_the_tree_and_orphans_with_the_mark() {
     // A child; a child that has cleared its environment; an orphan in a session of its own with the mark.
     let script = "bin/sleep 601 & env -i bin/sleep 602 & (setsid bin/sleep 603 &) ; echo ready; wait";
     let running = stage.start(&id, &["sh", "-c", script]).await;
+    // Until then the subshell that makes the orphan lives too, and would be counted.
+    stage.logged("ready").await;
     for seconds in ["601", "602", "603"] {
         let process =
             stage.seen(Some(&running), |process| process.command.ends_with(&format!("bin/sleep {seconds}"))).await;

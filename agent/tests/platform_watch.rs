@@ -5,8 +5,10 @@
 mod platform_stage;
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use fleet::evidence::{DeviationKind, FileDeviation};
 use fleet::looked::{Depth, Looked};
@@ -14,12 +16,22 @@ use fleet::manifest::Manifest;
 use fleet::{Millis, ReleaseId};
 use fleet_agent::platform::linux::{LinuxObserver, WatchLimits, WatchPace};
 use fleet_agent::platform::{Look, Observer, Scope, Seen};
+use nix::libc;
 use platform_stage::{PATIENCE, Stage};
 use proptest::prelude::*;
 
 /// Never sweeps or reads again by itself.
-const STILL: WatchPace =
-    WatchPace { sweep_every: Millis(u64::MAX), sweep_rest: u64::MAX, rehash_every: Millis(u64::MAX), cpu_percent: 100 };
+const STILL: WatchPace = WatchPace {
+    sweep_every: Millis(u64::MAX),
+    sweep_rest: 0,
+    sweep_soonest: Millis(u64::MAX),
+    rehash_every: Millis(u64::MAX),
+    rehash_look_every: Millis(u64::MAX),
+    cpu_percent: 100,
+};
+
+/// Looks all the time whether something is due to be read again.
+const ALERT: Millis = Millis(10);
 
 /// One release that is watched by an observer of its own.
 struct Scene {
@@ -79,6 +91,54 @@ impl Scene {
         change(&self.root());
         tokio::time::timeout(PATIENCE, noticed.changed()).await.expect("it was never told").unwrap();
         self.look(Depth::Events)
+    }
+
+    /// Looks no deeper than is needed, again and again, until the look is as wanted.
+    async fn until(&self, is_so: impl Fn(&Looked) -> bool) -> Seen {
+        let search = async {
+            loop {
+                let seen = self.look(Depth::Events);
+                if is_so(&seen.looked) {
+                    return seen;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, search).await.expect("no look ever was like that")
+    }
+}
+
+/// A file that is mapped for writing for as long as this lives.
+struct Mapping {
+    start: *mut u8,
+    length: usize,
+}
+
+impl Mapping {
+    #[allow(unsafe_code)]
+    fn of(path: &Path) -> Self {
+        let file = fs::File::options().read(true).write(true).open(path).unwrap();
+        let length = usize::try_from(file.metadata().unwrap().len()).unwrap();
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping of a whole file at a place of the kernel's choice; no memory that is in use is touched.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), length, access, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+        assert_ne!(start, libc::MAP_FAILED, "{}", std::io::Error::last_os_error());
+        Self { start: start.cast(), length }
+    }
+
+    #[allow(unsafe_code)]
+    fn store(&self, place: usize, byte: u8) {
+        assert!(place < self.length);
+        // SAFETY: it lies within the mapping, to which no reference exists, and nobody shortens the file.
+        unsafe { self.start.add(place).write_volatile(byte) };
+    }
+}
+
+impl Drop for Mapping {
+    #[allow(unsafe_code)]
+    fn drop(&mut self) {
+        // SAFETY: this is the mapping that was made above; it is unmapped once, and not used afterwards.
+        unsafe { libc::munmap(self.start.cast(), self.length) };
     }
 }
 
@@ -296,6 +356,71 @@ fn what_is_not_told_is_found_by_a_sweep() {
     fs::write(&other, "number = 9\n").unwrap();
     let seen = scene.look(Depth::Events);
     assert_eq!((kinds(&seen.files).len(), seen.looked.basis), (1, Depth::Sweep));
+}
+
+/// A page that is mapped and dirty when it is read changes without another change time until it is written back: no
+/// event tells of that and no sweep sees it, but whoever reads everything again does.
+#[tokio::test]
+async fn what_neither_an_event_nor_a_sweep_shows_is_found_by_reading_again() {
+    const NUMBER: usize = "number = ".len();
+    let scene = Scene::new();
+    let conf = scene.root().join("etc/conf");
+    let times = || {
+        let found = fs::metadata(&conf).unwrap();
+        ((found.mtime(), found.mtime_nsec()), (found.ctime(), found.ctime_nsec()))
+    };
+    let mapping = Mapping::of(&conf);
+    // Dirty from here on, with the bytes that it should have.
+    mapping.store(NUMBER, b'1');
+    let dirtied = times();
+    assert_eq!(scene.look(Depth::Hash).files, []);
+    let pace = WatchPace { rehash_every: Millis(50), rehash_look_every: ALERT, ..STILL };
+    let rereading = LinuxObserver::with(Scope::Root, scene.stage.services(), pace, WatchLimits::default()).unwrap();
+    let first = scene.look_with(&rereading, Depth::Events);
+    assert_eq!((first.files, first.looked.basis), (vec![], Depth::Hash));
+    let mut noticed = rereading.noticed().unwrap();
+    noticed.mark_unchanged();
+    mapping.store(NUMBER, b'9');
+    let told = scene.look(Depth::Events);
+    assert_eq!((told.files, told.looked.basis), (vec![], Depth::Events), "if this is told by now, the docs can say so");
+    // Unless the kernel wrote the page back just before, whenever it likes to: then the change has a time.
+    let swept = scene.look(Depth::Sweep);
+    assert_eq!(swept.files.is_empty(), times() == dirtied, "{swept:?}");
+    // A notice may be of a program that began somewhere.
+    let found = async {
+        loop {
+            noticed.changed().await.unwrap();
+            let seen = scene.look_with(&rereading, Depth::Events);
+            if !seen.files.is_empty() {
+                return seen;
+            }
+        }
+    };
+    let seen = tokio::time::timeout(PATIENCE, found).await.expect("it was never found");
+    assert_eq!(
+        (kinds(&seen.files), seen.looked.basis),
+        (vec![("etc/conf".to_owned(), DeviationKind::File)], Depth::Events)
+    );
+    assert_eq!(without_ages(seen.files), scene.fresh());
+}
+
+/// One change that should have been told and was not makes everything doubtful: all of it is read again, once.
+#[tokio::test]
+async fn what_was_not_told_and_is_swept_up_has_everything_read_again() {
+    const A_WHILE: Millis = Millis(50);
+    let scene = Scene::with(WatchPace { rehash_look_every: ALERT, ..STILL }, WatchLimits::default());
+    // While nothing is odd nothing is read again, although it is looked for all the time.
+    let is_long_ago = |looked: &Looked| looked.hashed.is_some_and(|hashed| hashed >= A_WHILE);
+    scene.until(is_long_ago).await;
+    let other = scene.stage.elsewhere("second-name");
+    fs::hard_link(scene.root().join("etc/conf"), &other).unwrap();
+    fs::write(&other, "number = 9\n").unwrap();
+    let swept = scene.look(Depth::Sweep);
+    assert_eq!(kinds(&swept.files), [("etc/conf".to_owned(), DeviationKind::File)]);
+    // The reading is younger than the sweep that saw it: nobody asked for it, and none was due.
+    let seen = scene.until(|looked| looked.hashed.is_some_and(|hashed| hashed <= looked.swept)).await;
+    assert_eq!((kinds(&seen.files), seen.looked.basis), (kinds(&swept.files), Depth::Events));
+    scene.until(is_long_ago).await;
 }
 
 /// One thing that somebody does to a release.

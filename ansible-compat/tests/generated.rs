@@ -8,9 +8,9 @@
 #[path = "generated/strategies.rs"]
 mod strategies;
 
+mod program;
 mod real;
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use ansible_compat::{Error, Export, Inventory, Playbook, Reading, Scripts, Source};
@@ -38,12 +38,10 @@ fn write(case: &Case, folder: &Path) {
     for (name, text, mode) in &case.files {
         let path = folder.join(name);
         // A directory of the name beats a file of the name; here whichever came first stays.
-        if std::fs::create_dir_all(path.parent().unwrap()).is_err() || std::fs::write(&path, text).is_err() {
-            continue;
-        }
-        if *mode == Mode::Program {
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        }
+        let _other_stays = std::fs::create_dir_all(path.parent().unwrap()).and_then(|()| match mode {
+            Mode::Text => std::fs::write(&path, text),
+            Mode::Program => program::write(&path, text),
+        });
     }
 }
 

@@ -2,9 +2,9 @@
 //! Where the real Ansible is at hand, its answer is asked for as well.
 #![allow(clippy::unwrap_used)]
 
+mod program;
 mod real;
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use ansible_compat::{
@@ -23,9 +23,10 @@ fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     for (name, text) in files {
         let path = folder.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, text).unwrap();
         if text.starts_with("#!") {
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            program::write(&path, text).unwrap();
+        } else {
+            std::fs::write(&path, text).unwrap();
         }
     }
     folder

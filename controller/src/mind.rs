@@ -233,6 +233,7 @@ async fn run(
             next = if taken < TAKEN_TOGETHER { messages.try_recv().ok() } else { None };
         }
         if now >= next_round {
+            state.renew_permits(now);
             state.ask_everyone(Depth::Events);
             next_round = now.after(observe_every);
         }

@@ -276,7 +276,7 @@ async fn who_is_slow_or_comes_back_has_not_lied() {
     }
     // So slow that the question was given up, and young enough that nobody has missed it.
     let mut waiting = Vec::new();
-    for _ in 0..12 {
+    for _ in 0..9 {
         waiting.push(agent.challenge().await.0);
     }
     for nonce in &waiting {

@@ -66,7 +66,7 @@ async fn an_alarm_that_is_broken_fails() {
         (Scan::Refuses, "unknown", "no tracing here"),
     ] {
         let (controller, _puppet, _) = volunteer(scan).await;
-        let ended = selftest(&controller, 2_000).await.unwrap();
+        let ended = selftest(&controller, 6_000).await.unwrap();
         assert_eq!(ended.result, result, "{scan:?}: {ended:?}");
         assert!(ended.detail.contains(words), "{scan:?}: {ended:?}");
         assert_eq!(report(&controller).await.self_test, Some(ended));

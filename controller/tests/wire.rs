@@ -13,7 +13,7 @@ use fleet_controller::init;
 use fleet_proto::v1::link_client::LinkClient;
 use fleet_proto::v1::operator_client::OperatorClient;
 use fleet_proto::{PROTOCOL, v1};
-use rig::{Agent, Controller, code, finished};
+use rig::{Agent, Controller, code, finished, statement};
 use sha2::Digest as _;
 use tonic::codegen::http;
 use tonic::transport::Channel;
@@ -175,7 +175,7 @@ async fn an_agent_that_lies_is_not_believed() {
     let request = v1::DeploymentRequest {
         release: release.id.clone(),
         segments: "1".into(),
-        node_deadline_ms: 4_000,
+        node_deadline_ms: 10_000,
         on_failure: "stop".into(),
         ..Default::default()
     };
@@ -305,6 +305,21 @@ async fn verify_says_what_is_known_of_a_node_without_a_proof() {
     assert!(behind.contains("the order in") && !behind.contains("at work"), "{behind}");
     let at_work = found(&mut agent, Some(working_at(order.generation))).await;
     assert_eq!(at_work, ["the agent is at work: fetch: 3 of 9"]);
+}
+
+/// A permit that ends while its controller is there would keep a service down that ends by itself in a quiet night.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_permit_is_renewed_for_as_long_as_the_link_stands() {
+    let mut controller = Controller::start().await;
+    controller.down().await;
+    controller.up_with(|config| config.permit = fleet::Millis(500)).await;
+    let mut agent = Agent::connect(controller.join("node", "n1").await, "n1").await;
+    let mut told = 0;
+    while told < 4 {
+        let (nonce, orders) = agent.challenge().await;
+        told += usize::from(orders.is_some());
+        agent.state(statement("n1", &nonce)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

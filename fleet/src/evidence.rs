@@ -155,7 +155,8 @@ pub struct FileDeviation {
     /// The digest of the bytes found, where a regular file of bearable size lies there: what an acceptance is bound to.
     #[serde(default)]
     pub content: Option<Digest>,
-    /// Who changed it, as the kernel tells where it does: `vim (pid 123), root via alice`.
+    /// Who did it, as far as the node can tell: of an added file, whose it is. Who changed a file that was there, the kernel
+    /// tells nobody afterwards.
     #[serde(default)]
     pub by: Option<String>,
     /// How long ago the inode was changed when it was looked at. An age, so that no clocks of two machines are compared.
@@ -217,6 +218,9 @@ pub struct Process {
     pub started: Started,
     /// Its command line, shortened.
     pub command: String,
+    /// Whose it is and what started it, for people; of strays only, and as far as the kernel tells.
+    #[serde(default)]
+    pub by: Option<String>,
 }
 
 /// How a process came to be counted with a service.
@@ -234,7 +238,7 @@ pub enum Parentage {
 pub struct Mapped {
     /// The path the kernel gives, without the ` (deleted)` mark.
     pub path: String,
-    /// The digest of the very inode; None with the reason in `path_note` when it could not be read.
+    /// The digest of the very inode; None when it could not be read.
     pub digest: Option<Digest>,
     /// The release directory in which the path lies.
     pub release: Option<ReleaseId>,

@@ -314,6 +314,7 @@ impl From<Process> for v1::Process {
             cwd: p.cwd.map(Into::into),
             started: started.into(),
             command: p.command,
+            by: p.by,
         }
     }
 }
@@ -346,6 +347,7 @@ impl TryFrom<v1::Process> for Process {
             cwd: parse_optional("cwd", p.cwd.as_ref())?,
             started,
             command: text(p.command),
+            by: p.by.map(text),
         })
     }
 }
@@ -404,6 +406,7 @@ mod tests {
             cwd: None,
             started: Started::BeforeActivation,
             command: "web --port 1".into(),
+            by: Some("bash (pid 6), root via alice".into()),
         };
         let kinds = [
             DeviationKind::File,

@@ -80,7 +80,8 @@ impl Disk {
     #[track_caller]
     pub fn restore(&self) {
         until("the dead disk can be unmounted", || try_run(Command::new("umount").arg(&self.at)).ok());
-        self.mount().unwrap();
+        // Parallel mounts are offered the same free loop device, and only one of them gets it.
+        until("the disk can be mounted again", || self.mount().ok());
     }
 }
 

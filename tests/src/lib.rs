@@ -4,8 +4,8 @@
 //! codes, documents, HTTP answers, `/proc`, files). What a fleet must show is said by the stories in `tests/`.
 //!
 //! Environment: `FLEET_TESTS_NO_BUILD=1` uses the binaries that are there, `FLEET_TESTS_KEEP=1` leaves the folders of
-//! failed fleets, `FLEET_TESTS_SLACK=3` stretches the promised times on a slow machine, `FLEET_TESTS_STORY=locks` plays
-//! only such of the stories that share a fleet.
+//! failed fleets, `FLEET_TESTS_SLACK=5` stretches the promised times five times instead of three,
+//! `FLEET_TESTS_STORY=locks` plays only such of the stories that share a fleet.
 
 // A rig that cannot do its work must stop the test: every failure here is a panic with its reason.
 #![allow(clippy::unwrap_used)]

@@ -18,7 +18,8 @@ pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
 /// Waits until `look` sees something within what the product promises (stretched by `FLEET_TESTS_SLACK`).
 #[track_caller]
 pub fn promised<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
-    let slack = std::env::var("FLEET_TESTS_SLACK").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    // The benchmark B9 measures what is promised; a test shares its machine with others, and fails only far beyond it.
+    let slack = std::env::var("FLEET_TESTS_SLACK").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
     let start = Instant::now();
     let seen = within(PROMISE * slack, what, look);
     eprintln!("{what}: after {:.1} s", start.elapsed().as_secs_f32());

@@ -297,14 +297,14 @@ fn an_answer_of_a_stranger_is_not_an_answer_of_the_service() {
 #[test]
 fn a_service_that_crashes_again_and_again_does_not_outlive_its_bake() {
     let fleet = Fleet::up(2);
-    let script = "#!/bin/sh\nbin/hello --port \"$PORT\" &\nsleep 3\nkill -9 $!\nexit 3\n";
+    let script = "#!/bin/sh\nbin/hello --port \"$PORT\" &\nsleep 8\nkill -9 $!\nexit 3\n";
     let rest = "run: bin/run\nhealth: {http: /healthz, timeout: 5s}\nproof: {minimum_grade: context}\n";
     let crashing = releases::hello_with(&fleet.folder(), "hello-v1", "1.0.0", &[("bin/run", script)], rest);
-    let flags = ["--segments", "1", "--bake", "6s", "--deadline", "7s"];
+    let flags = ["--segments", "1", "--bake", "16s", "--deadline", "18s"];
     let mut stream = fleet.deploy_stream(&crashing, &flags);
     // It works, for a while: at the right moment it is proven.
     stream.until_fact("segment-proven");
-    let output = stream.finish().says("not proven within 7s");
+    let output = stream.finish().says("not proven within 18s");
     assert!(matches!(output.code, 3 | 4), "{output}");
     assert!(!output.stdout.contains("\"outcome\":\"converged"), "{output}");
     let last = last_deployment(&fleet);

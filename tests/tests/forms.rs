@@ -126,6 +126,11 @@ fn every_form_is_what_its_reader_accepts() {
     assert_eq!(forms.metrics.stdout.matches("fleet_node_release_info{").count(), 3, "{}", forms.metrics);
     assert!(forms.nagios.stdout.starts_with("FLEET DRIFT OK - 0 of 3 nodes drifted, 0 unreachable, 3 compliant | "));
     assert_eq!(forms.nagios.code, 0);
+    // There never was a self-test of the alarm: that is said where there is a field for it, and nowhere else.
+    assert!(forms.jsonl.stdout.contains("\"selfTest\":null"), "{}", forms.jsonl);
+    for output in [&forms.csv, &forms.markdown, &forms.junit, &forms.nagios] {
+        assert!(!output.stdout.contains("self-test"), "{output}");
+    }
     if let Some(perfs) = readers::monitoring_plugin(&forms.nagios) {
         assert_eq!(perfs.len(), 6, "{perfs:?}");
         assert_eq!(value(&perfs, "drifted_nodes"), ["0", "", "0", "", "0", "3"]);

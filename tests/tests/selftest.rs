@@ -49,6 +49,15 @@ fn the_alarm_is_tried_with_real_old_code_and_with_made() {
     assert_eq!((after["items"].as_array().unwrap().len(), after["decoys"].as_array().unwrap().len()), (0, 0));
     fleet.ctl(["drift"]).expect(0).says("self-test: passed on n2");
     fleet.ctl(["drift", "-o", "prometheus"]).expect(0).says("fleet_drift_selftest_success 1");
+    // In every form that has a place for it, and each is still what its reader accepts.
+    let stream = fleet.ctl(["drift", "-o", "jsonl"]).expect(0);
+    let last: Value = serde_json::from_str(stream.stdout.lines().last().unwrap()).unwrap();
+    assert_eq!(last["selfTest"], after["selfTest"], "{stream}");
+    fleet.ctl(["drift", "-o", "markdown"]).expect(0).says("\nself-test: passed on n2");
+    let junit = fleet.ctl(["drift", "-o", "junit"]).expect(0).says(r#"name="alarm self-test" time="0"/>"#);
+    readers::xmllint_junit(&junit.stdout);
+    let plugin = fleet.ctl(["drift", "--format", "nagios"]).expect(0).never_says("self-test");
+    readers::monitoring_plugin(&plugin);
 
     // Nothing of it is left: no process, no file.
     let pids: Vec<u32> = ["n1", "n2"].iter().flat_map(|node| planted(&fleet, node)).collect();
@@ -64,6 +73,12 @@ fn the_alarm_is_tried_with_real_old_code_and_with_made() {
     // A node whose agent does not answer, and one that does not exist: nobody knows.
     fleet.ctl(["drift", "selftest", "--node", "n9"]).expect(1).says("UNKNOWN").says("n9");
     assert_eq!(report(&fleet)["selfTest"]["result"], "unknown");
+    // That it could not be tried is told, and is no fault of the fleet: the plugin says so and stays OK.
+    let plugin = fleet.ctl(["drift", "--format", "nagios"]).expect(0).says("\nself-test: UNKNOWN").says("n9");
+    readers::monitoring_plugin(&plugin);
+    let junit =
+        fleet.ctl(["drift", "-o", "junit"]).expect(0).says(r#"<error type="unknown" message="self-test: UNKNOWN"#);
+    readers::xmllint_junit(&junit.stdout);
     fleet.kill_agent("n1");
     fleet.kill_agent("n2");
     until("both are gone", || {

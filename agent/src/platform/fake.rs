@@ -364,6 +364,7 @@ fn shown(state: &State, scene: &Scene, actor: &Actor, look: &Look<'_>) -> Proces
             Some(_) => Started::AfterActivation,
         },
         command: actor.command.join(" "),
+        by: None,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use fleet::drift::{FindingKey, Kind, Standing};
+use fleet::evidence::ServiceEvidence;
 use fleet::looked::Depth;
 use fleet::{Hold, NodeName, Order, ReleaseId, ServiceName, Timestamp};
 use fleet_proto::v1;
@@ -175,6 +176,27 @@ impl State {
             .collect();
         let proofs =
             self.orders_of(&name).filter_map(|order| self.proof(order, Timestamp(0), Depth::Events, now)).collect();
-        Ok(v1::GetNodeReply { node: Some(node), findings, proofs })
+        let latest = self.seen.get(&name).and_then(|seen| seen.latest.as_ref());
+        let seen = latest.into_iter().flat_map(|latest| &latest.services).map(seen).collect();
+        Ok(v1::GetNodeReply { node: Some(node), findings, proofs, seen })
+    }
+}
+
+fn seen(evidence: &ServiceEvidence) -> v1::Seen {
+    let basis = match evidence.looked.basis {
+        Depth::Events => "events",
+        Depth::Sweep => "sweep",
+        Depth::Hash => "hash",
+    };
+    v1::Seen {
+        service: evidence.service.to_string(),
+        basis: basis.into(),
+        swept_ms: evidence.looked.swept.0,
+        hashed_ms: evidence.looked.hashed.map(|age| age.0),
+        unwatched: evidence.looked.unwatched.clone().unwrap_or_default(),
+        processes: evidence.processes.len() as u32,
+        hidden: evidence.hidden,
+        outside: evidence.outside.iter().cloned().map(Into::into).collect(),
+        outside_omitted: evidence.outside_omitted,
     }
 }

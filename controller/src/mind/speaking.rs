@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fleet::looked::Depth;
-use fleet::{NodeName, Nonce};
+use fleet::{Millis, NodeName, Nonce, Timestamp};
 use fleet_proto::v1;
 
 use super::ask::{Refusal, Reply};
@@ -36,6 +36,18 @@ impl State {
     pub(super) fn say_desired(&mut self, node: &NodeName) {
         self.unsaid.desired.insert(node.clone());
         self.challenge(node, Depth::Events);
+    }
+
+    /// Tells connected nodes again what they shall hold, so that a permit never ends while the link stands: a service that
+    /// ends by itself in a quiet night shall start again.
+    pub(super) fn renew_permits(&mut self, now: Timestamp) {
+        let half = Millis(self.permit.0 / 2);
+        let is_due = |seen: &NodeSeen| {
+            let told = seen.permitted.filter(|_| seen.link.is_some() && !seen.is_contested());
+            told.is_some_and(|told| now.since(told) >= half)
+        };
+        let due = self.seen.iter().filter(|(_, seen)| is_due(seen)).map(|(node, _)| node.clone());
+        self.unsaid.desired.extend(due.collect::<Vec<_>>());
     }
 
     /// Says something to a node.
@@ -105,6 +117,9 @@ impl State {
                 .map(Into::into)
                 .collect();
             let desired = v1::Desired { orders, permit_ms: self.permit.0, migrations };
+            if let Some(seen) = self.seen.get_mut(node) {
+                seen.permitted = Some(clock::now());
+            }
             self.send(node, v1::ToAgent { message: Some(v1::to_agent::Message::Desired(desired)) });
             // After the orders that they rest on; said again with them until their end has been reported.
             for repair in self.open_repairs(node) {

@@ -109,6 +109,8 @@ pub(super) struct NodeSeen {
     pub(super) last_sweep: Option<Timestamp>,
     /// The same of the last one for which every file was read.
     pub(super) last_hash: Option<Timestamp>,
+    /// When its agent was last told what it shall hold, and so permitted to start it.
+    pub(super) permitted: Option<Timestamp>,
     /// Streams under the same identity that were not closed when the newest opened.
     pub(super) rivals: Vec<Rival>,
     /// Its nonces.

@@ -174,7 +174,7 @@ async fn a_waiver_is_named_reasoned_and_expires() {
     let mut controller = Controller::start().await;
     let (puppets, _, new) = two_nodes(&controller).await;
     puppets[1].act(&new, Act::Work);
-    let request = v1::DeploymentRequest { node_deadline_ms: 2_000, ..to(&new) };
+    let request = v1::DeploymentRequest { node_deadline_ms: 5_000, ..to(&new) };
     let id = controller.deploy(request.clone()).await.id;
     refused(controller.tell(&id, waive("n9", "gone")).await).says(1, &["'n9' takes no part"]);
     refused(controller.tell(&id, waive("n2", " ")).await).says(65, &["no reason"]);

@@ -113,7 +113,7 @@ async fn who_can_only_undo_it_turns_the_deployment_back() {
     controller.converge(&one).await;
     let before = puppets[1].life().orders["web"].generation;
     puppets[0].act(&two, Act::HoldUnconfirmed);
-    let request = v1::DeploymentRequest { segments: "2".into(), node_deadline_ms: 2_000, ..to(&two) };
+    let request = v1::DeploymentRequest { segments: "2".into(), node_deadline_ms: 5_000, ..to(&two) };
     let deployment = controller.deploy(request).await;
     let end = controller.ended(&deployment.id).await;
     assert_eq!(end.outcome, "rolled-back", "{end:#?}");

@@ -46,7 +46,7 @@ async fn who_joins_and_does_not_prove_itself_makes_it_unproven() {
     let controller = Controller::start().await;
     let _puppets = controller.puppets(1).await;
     let new = controller.release("1.0.0").await;
-    let id = controller.deploy(v1::DeploymentRequest { node_deadline_ms: 2_000, ..halting(&new) }).await.id;
+    let id = controller.deploy(v1::DeploymentRequest { node_deadline_ms: 8_000, ..halting(&new) }).await.id;
     controller.until_phase(&id, "halted").await;
     let late = controller.puppet("n2").await;
     late.act(&new, Act::Fail);

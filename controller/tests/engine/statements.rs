@@ -43,7 +43,7 @@ fn open(controller: &Controller, envelope: &[u8]) -> (Predicate, Link) {
 }
 
 async fn verify(controller: &Controller, service: &str) -> v1::VerifyReply {
-    let request = v1::VerifyRequest { service: service.into(), timeout_ms: 2_000, rehash: false };
+    let request = v1::VerifyRequest { service: service.into(), timeout_ms: 10_000, rehash: false };
     let reply = controller.operator().await.verify(request).await.unwrap().into_inner();
     assert_eq!(reply.no_statement, "");
     reply
@@ -153,7 +153,7 @@ async fn a_waived_node_is_stated_as_waived_with_who_and_why() {
     let release = controller.release("1.0.0").await;
     puppets[1].act(&release, Act::Work);
     let waiver = v1::Waiver { node: "n2".into(), reason: "in repair".into(), ..Default::default() };
-    let request = v1::DeploymentRequest { waivers: vec![waiver], node_deadline_ms: 2_000, ..to(&release) };
+    let request = v1::DeploymentRequest { waivers: vec![waiver], node_deadline_ms: 5_000, ..to(&release) };
     let id = controller.deploy(request).await.id;
     let end = controller.ended(&id).await;
     assert_eq!(end.outcome, "converged-with-waivers");

@@ -121,6 +121,14 @@ impl Ext4 {
         if let Some(mounted) = self.mounted.take() {
             mounted.forget();
         }
+        // Parallel mounts are offered the same free loop device, and only one of them gets it; so this is tried again
+        // for up to 5 s.
+        for _ in 0..500 {
+            if self.mount().is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
         if let Err(Skipped(why)) = self.mount() {
             panic!("the disk does not come back: {why}");
         }

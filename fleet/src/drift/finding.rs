@@ -21,7 +21,7 @@ pub enum Kind {
     Missing,
     /// A file is there that no release brought.
     Extra,
-    /// A symbolic link points elsewhere, `current` among them.
+    /// A symbolic link of the release points elsewhere; `current` is a matter of the version.
     Symlink,
     /// A process is missing, or runs code that cannot be proven to be the release's.
     Process,
@@ -176,7 +176,7 @@ pub struct Finding {
     /// The digest of the bytes found, of a file that could be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<Digest>,
-    /// Who did it, where the node's kernel told.
+    /// Who did it, as far as the node's kernel tells: `bash (pid 123), root via alice`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
     /// How long before it was seen the file was changed, where its inode tells.

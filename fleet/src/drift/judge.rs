@@ -166,7 +166,10 @@ impl Scene<'_> {
             let found = self
                 .release_of(process)
                 .map_or_else(|| process.command.clone(), |release| self.catalogue.describe(&release));
-            findings.push(self.finding(Kind::OldProcess, &name(process), "no process of this service", found));
+            findings.push(Finding {
+                by: process.by.clone(),
+                ..self.finding(Kind::OldProcess, &name(process), "no process of this service", found)
+            });
         }
     }
 
@@ -217,16 +220,21 @@ impl Scene<'_> {
             match self.weigh(process, release, descriptor) {
                 Verdict::Current(its) => grade = grade.min(its),
                 Verdict::Old(old) => findings.push(self.old_process_finding(process, &old)),
-                Verdict::Unproven(found) => {
-                    findings.push(self.finding(Kind::Process, &name(process), &self.catalogue.describe(release), found))
-                }
+                Verdict::Unproven(found) => findings.push(Finding {
+                    by: process.by.clone(),
+                    ..self.finding(Kind::Process, &name(process), &self.catalogue.describe(release), found)
+                }),
             }
         }
         if !self.evidence.processes.iter().any(|process| process.parentage == Parentage::Supervised) {
             findings.push(self.finding(Kind::Process, self.order.service.as_str(), "running", "not running".into()));
         }
+        let foreign = self.foreign(descriptor);
+        let grade = if foreign.is_some() { grade.min(Grade::Context) } else { grade };
         if grade < descriptor.minimum_grade {
-            let found = format!("evidence of grade {grade}");
+            let because =
+                foreign.map(|mapped| format!(": {} is executed, and is of no release and no package", mapped.path));
+            let found = format!("evidence of grade {grade}{}", because.unwrap_or_default());
             findings.push(self.finding(
                 Kind::Process,
                 "evidence",
@@ -325,6 +333,16 @@ impl Scene<'_> {
         mapped.digest.and_then(|digest| self.catalogue.owners(&self.order.service, &digest).last().cloned())
     }
 
+    /// Code of supervised processes for which nobody vouches: neither release nor package nor pin. With `LD_PRELOAD` or
+    /// `dlopen` it may do anything under the name of a program whose digest is right.
+    fn foreign(&self, descriptor: &Descriptor) -> Option<&Mapped> {
+        self.evidence.outside.iter().find(|mapped| {
+            mapped.link == LinkState::Linked
+                && !mapped.is_distribution()
+                && !descriptor.pins.iter().any(|pin| pin.covers(&mapped.path))
+        })
+    }
+
     /// Pinned files of the distribution that are others than those pinned.
     fn pins(&self, descriptor: &Descriptor, findings: &mut Vec<Finding>) {
         for pin in &descriptor.pins {
@@ -378,12 +396,8 @@ impl Scene<'_> {
     fn old_process_finding(&self, process: &Process, old: &ReleaseId) -> Finding {
         let expected = self.order.hold.release().map_or_else(|| "no release".into(), |id| self.catalogue.describe(id));
         let gone = if process.executable.link == LinkState::Deleted { " (deleted)" } else { "" };
-        self.finding(
-            Kind::OldProcess,
-            &name(process),
-            &expected,
-            format!("{}{gone}, running for {}", self.catalogue.describe(old), process.age),
-        )
+        let found = format!("{}{gone}, running for {}", self.catalogue.describe(old), process.age);
+        Finding { by: process.by.clone(), ..self.finding(Kind::OldProcess, &name(process), &expected, found) }
     }
 
     fn finding(&self, kind: Kind, what: &str, expected: &str, found: String) -> Finding {

@@ -74,6 +74,7 @@ fn process() -> Process {
         cwd: Some(NEW.parse().unwrap()),
         started: Started::AfterActivation,
         command: "web".into(),
+        by: None,
     }
 }
 
@@ -410,4 +411,29 @@ fn a_library_upgraded_under_a_service_is_a_finding_only_where_it_is_pinned() {
     let unread = Mapped { digest: None, ..libssl };
     assert_eq!(pinned(70, &maps(&unread)).len(), 1, "not to know is not to be right");
     assert_eq!(pinned(70, &ServiceEvidence { outside_omitted: 1, ..evidence() }).len(), 1);
+}
+
+#[test]
+fn code_that_nobody_vouches_for_lowers_the_grade_and_is_named() {
+    let hook = read("/tmp/hook.so", 80, None);
+    let preloaded = ServiceEvidence { outside: vec![read("/usr/lib/libc.so.6", 81, None), hook.clone()], ..evidence() };
+    let compared = |minimum: Grade, pinned: &str, seen: &ServiceEvidence| {
+        let pin = crate::release::Pin { path: pinned.into(), digests: vec![Digest([80; 32])] };
+        let strict = Descriptor { minimum_grade: minimum, pins: vec![pin], ..(*descriptor(2)).clone() };
+        let mut catalogue = Catalogue::default();
+        catalogue.add(NEW.parse().unwrap(), Arc::new(strict), Digest([102; 32]));
+        compare(&hold_new(), Some(seen), &catalogue)
+    };
+    let grade = |compared: &Comparison| match compared.standing {
+        Standing::Proven { grade, .. } => Some(grade),
+        _ => None,
+    };
+    let lenient = compared(Grade::Context, "/none", &preloaded);
+    assert_eq!((grade(&lenient), lenient.findings.len()), (Some(Grade::Context), 0));
+    let found = compared(Grade::Digest, "/none", &preloaded).findings.remove(0);
+    assert_eq!((found.key.kind, found.key.what.as_str()), (Kind::Process, "evidence"));
+    assert!(found.found.contains("grade context") && found.found.contains("/tmp/hook.so"), "{found}");
+    assert_eq!(grade(&compared(Grade::Digest, "/tmp/hook.so", &preloaded)), Some(Grade::Digest));
+    let plain = ServiceEvidence { outside: vec![read("/usr/lib/libc.so.6", 81, None)], ..evidence() };
+    assert_eq!(grade(&compared(Grade::Digest, "/none", &plain)), Some(Grade::Digest));
 }

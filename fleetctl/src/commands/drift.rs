@@ -63,7 +63,8 @@ const FORMS: [Format; 10] = [
 
 Exit codes: 0 nothing differs, 2 something does, 69 controller unreachable, 1 UNKNOWN: nothing was
 found, but some node was not observed, or not within --max-age, or there is no such node or
-service. With --format nagios: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
+service. With --format nagios: 0 OK, 1 WARNING (also when the last self-test failed), 2 CRITICAL,
+3 UNKNOWN.
 
 A file given by --output-file is replaced in one step, also when there is no report: then it says
 UNKNOWN. A ping that fails is told on standard error and changes no exit code.

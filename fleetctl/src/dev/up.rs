@@ -17,7 +17,7 @@ use crate::config::{Confirm, Target};
 use crate::failure::Failure;
 
 /// How long the whole fleet may take to be ready.
-pub const READY_WITHIN: Duration = Duration::from_secs(20);
+pub const READY_WITHIN: Duration = Duration::from_secs(90);
 /// How often it is asked whether it is.
 const ASK_INTERVAL: Duration = Duration::from_millis(100);
 

@@ -131,7 +131,11 @@ documents! {
     /// A service on a node.
     NodeService { service: String, version: Option<String>, release: Option<String>, generation: u64, state: String, grade: Option<String>, desired_release: Option<String>, desired_version: Option<String> }
     /// A node with what was found on it and what it proved.
-    NodeDetail { node: Node, findings: Vec<Finding>, proofs: Vec<Proof> }
+    NodeDetail { node: Node, findings: Vec<Finding>, proofs: Vec<Proof>, seen: Vec<Seen> }
+    /// What a node's last statement showed of a service.
+    Seen { service: String, basis: String, swept_ms: u64, hashed_ms: Option<u64>, unwatched: Option<String>, processes: u32, hidden: u32, outside: Vec<OutsideFile>, outside_omitted: u32 }
+    /// A file outside the release that a service's processes execute.
+    OutsideFile { path: String, digest: Option<String>, deleted: bool }
     /// What an import changed.
     NodeImport { added: Vec<String>, known: Vec<String>, not_listed: Vec<String>, labels: Vec<LabelChange> }
     /// A label that the roster and an inventory say differently.

@@ -115,13 +115,24 @@ pub fn summary(report: &v1::DriftReport) -> String {
 
 /// `self-test: passed on n1 3h ago; the decoy was found after 2.1s`
 pub fn selftest_line(test: &v1::SelfTestReport, now_ms: i64) -> String {
+    let found = test.found_after_ms.map(|ms| format!("; the decoy was found after {}", Millis(ms)));
+    format!("{}{}", selftest_head(test, now_ms), found.unwrap_or_default())
+}
+
+/// What went wrong in a self-test, where, when, and what to do; the detail says what was tried:
+/// `self-test: FAILED on n1 3h ago: the decoy (pid 7, …) was not found …; try again: fleetctl drift selftest`
+pub fn selftest_alarm(test: &v1::SelfTestReport, now_ms: i64) -> String {
+    let detail = if test.detail.is_empty() { String::new() } else { format!(": {}", plain(&test.detail)) };
+    format!("{}{detail}; try again: fleetctl drift selftest", selftest_head(test, now_ms))
+}
+
+fn selftest_head(test: &v1::SelfTestReport, now_ms: i64) -> String {
     let word = match test.result.as_str() {
         "passed" | "running" => plain(&test.result),
         other => plain(other).to_uppercase(),
     };
     let node = if test.node.is_empty() { String::new() } else { format!(" on {}", plain(&test.node)) };
-    let found = test.found_after_ms.map(|ms| format!("; the decoy was found after {}", Millis(ms)));
-    format!("self-test: {word}{node} {} ago{}", age_at(now_ms, test.at_ms), found.unwrap_or_default())
+    format!("self-test: {word}{node} {} ago", age_at(now_ms, test.at_ms))
 }
 
 /// The whole report for people.
@@ -184,7 +195,7 @@ pub fn to_csv(seen: &Seen) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::samples::{self, clean, drift, hostile, seen};
+    use crate::output::samples::{self, START, clean, drift, hostile, seen, selftest};
 
     #[test]
     fn the_report_is_the_documented_one() {
@@ -236,6 +247,23 @@ web-31  -        unreachable  no contact     -                       -          
             records.ends_with(",,,,accepted by alice until 2026-12-21T09:14:03Z: hotfix OPS-4711\r\n"),
             "{records}"
         );
+    }
+
+    #[test]
+    fn a_self_test_has_its_line() {
+        let told = |test: v1::SelfTestReport| (selftest_line(&test, START), selftest_alarm(&test, START));
+        let (line, _) = told(selftest("passed"));
+        assert_eq!(line, "self-test: passed on web-12 3h ago; the decoy was found after 2.1s");
+        let report = v1::DriftReport { self_test: Some(selftest("passed")), ..clean() };
+        assert!(render(&report, 0, Width::Narrow).ends_with(&format!("   (exit 0)\n  {line}\n")));
+        let (line, alarm) = told(selftest("failed"));
+        assert_eq!(line, "self-test: FAILED on web-12 3h ago");
+        assert_eq!(
+            alarm,
+            "self-test: FAILED on web-12 3h ago: the decoy (pid 911, old code r-4410ffe2aaaa of shop) was not found within 30s: the alarm is broken; try again: fleetctl drift selftest"
+        );
+        let nowhere = v1::SelfTestReport { node: String::new(), detail: String::new(), ..selftest("unknown") };
+        assert_eq!(told(nowhere).1, "self-test: UNKNOWN 3h ago; try again: fleetctl drift selftest");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::documents::{DriftReport, DriftSummary, Event, Finding, STREAM_FORMAT, line};
+use super::documents::{DriftReport, DriftSummary, Event, Finding, STREAM_FORMAT, SelfTestReport, line};
 use super::seen::Seen;
 
 #[derive(Debug, Serialize)]
@@ -22,6 +22,7 @@ enum Line {
         mixed: Vec<String>,
         #[serde(flatten)]
         summary: DriftSummary,
+        self_test: Option<Box<SelfTestReport>>,
     },
 }
 
@@ -40,13 +41,16 @@ pub fn render(seen: &Seen) -> String {
         unobserved: report.unobserved,
         mixed: report.mixed,
         summary: report.summary,
+        self_test: report.self_test.map(Box::new),
     })
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::output::samples::{clean, hostile, seen};
+    use crate::output::documents::document;
+    use crate::output::samples::{clean, hostile, seen, selftest};
     use fleet_proto::v1;
 
     #[test]
@@ -63,12 +67,26 @@ mod tests {
         );
         assert_eq!(
             lines[2],
-            r#"{"type":"summary","madeAt":"2026-11-21T09:14:03Z","fresh":true,"unknown":null,"oldestObservationMs":2000,"unobserved":[],"mixed":[],"nodes":8,"compliant":7,"drifted":1,"unreachable":0,"findings":1,"accepted":0,"acceptedFindings":0,"ignored":0,"ignoredBy":0}"#
+            r#"{"type":"summary","madeAt":"2026-11-21T09:14:03Z","fresh":true,"unknown":null,"oldestObservationMs":2000,"unobserved":[],"mixed":[],"nodes":8,"compliant":7,"drifted":1,"unreachable":0,"findings":1,"accepted":0,"acceptedFindings":0,"ignored":0,"ignoredBy":0,"selfTest":null}"#
         );
         let stale = render(&seen(v1::DriftReport { unobserved: vec!["n8".into()], ..clean() }));
         assert!(
             stale.contains(r#""fresh":false,"unknown":"not observed since the controller started: n8""#),
             "{stale}"
+        );
+    }
+
+    #[test]
+    fn the_last_line_has_the_self_test_as_the_document_has_it() {
+        let report = v1::DriftReport { self_test: Some(selftest("failed")), ..clean() };
+        let text = render(&seen(report.clone()));
+        let last: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        let whole = document("DriftReport", DriftReport::new(report, None, vec![]));
+        let whole: serde_json::Value = serde_json::from_str(&whole).unwrap();
+        assert_eq!(last["selfTest"], whole["selfTest"]);
+        assert_eq!(
+            (last["selfTest"]["result"].as_str(), last["selfTest"]["at"].as_str()),
+            (Some("failed"), Some("2026-11-21T06:14:03Z"))
         );
     }
 }

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use fleet::Outcome;
 use fleet_proto::v1;
 
-use super::seen::{Seen, accepted_by, is_blind};
+use super::drift::selftest_alarm;
+use super::seen::{Seen, Tested, accepted_by, is_blind, tested};
 use super::tally::{self, Standing};
 use super::text::{plain, rfc3339_seconds};
 
@@ -76,8 +77,24 @@ pub fn drift(seen: &Seen) -> String {
         None => Verdict::Passed,
     };
     let name = "every expected node was looked at".to_owned();
-    let report = vec![Case { class: "fleet.drift".to_owned(), name, result }];
+    let mut report = vec![Case { class: "fleet.drift".to_owned(), name, result }];
+    report.extend(seen.report.self_test.as_ref().map(|test| selftest(test, seen.report.made_at_ms)));
     xml("fleet drift", &report, &suites, seen.report.made_at_ms)
+}
+
+/// The newest self-test of the alarm; where there never was one there is no case.
+fn selftest(test: &v1::SelfTestReport, now_ms: i64) -> Case {
+    let result = match tested(test) {
+        Tested::Passed => Verdict::Passed,
+        Tested::Failed => {
+            let text = format!("begun {} by {}", rfc3339_seconds(test.at_ms), test.by);
+            Verdict::failed("selftest", &selftest_alarm(test, now_ms), &text)
+        }
+        Tested::Unknown => Verdict::error("unknown", &selftest_alarm(test, now_ms)),
+        // How it will end is not known yet, and that is nobody's fault.
+        Tested::Running => Verdict::skipped("it is at work"),
+    };
+    Case { class: "fleet.drift".to_owned(), name: "alarm self-test".to_owned(), result }
 }
 
 /// What every node proved; if there is nothing, why.
@@ -236,7 +253,8 @@ fn escape(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::output::samples::{
-        START, accepted, clean, drift as drifted, finding, finished, hostile, rolling, seen, seen_node, traced,
+        START, accepted, clean, drift as drifted, finding, finished, hostile, rolling, seen, seen_node,
+        selftest as sample, traced,
     };
     use crate::output::verify::tests::proof;
 
@@ -276,6 +294,37 @@ mod tests {
 </testsuites>
 "#
         );
+    }
+
+    #[test]
+    fn the_newest_self_test_is_a_case_of_the_report() {
+        let with = |test: v1::SelfTestReport| drift(&seen(v1::DriftReport { self_test: Some(test), ..clean() }));
+        assert_eq!(
+            with(sample("failed")),
+            r#"<?xml version="1.0" encoding="UTF-8"?>
+<testsuites name="fleet drift" tests="2" failures="1" errors="0" skipped="0" time="0">
+  <testsuite name="the report" tests="2" failures="1" errors="0" skipped="0" time="0" timestamp="2026-11-21T09:14:03">
+    <testcase classname="fleet.drift" name="every expected node was looked at" time="0"/>
+    <testcase classname="fleet.drift" name="alarm self-test" time="0">
+      <failure type="selftest" message="self-test: FAILED on web-12 3h ago: the decoy (pid 911, old code r-4410ffe2aaaa of shop) was not found within 30s: the alarm is broken; try again: fleetctl drift selftest">begun 2026-11-21T06:14:03Z by alice</failure>
+    </testcase>
+  </testsuite>
+</testsuites>
+"#
+        );
+        let passed = with(sample("passed"));
+        assert!(passed.contains(r#"tests="2" failures="0" errors="0" skipped="0""#), "{passed}");
+        assert!(passed.contains(r#"name="alarm self-test" time="0"/>"#), "{passed}");
+        // Whether the alarm fires is not known: that is an error as everywhere here, and never a case that passed.
+        let unknown = with(sample("unknown"));
+        assert!(unknown.contains(r#"tests="2" failures="0" errors="1""#), "{unknown}");
+        assert!(
+            unknown.contains(r#"<error type="unknown" message="self-test: UNKNOWN on web-12 3h ago: its"#),
+            "{unknown}"
+        );
+        let running = with(sample("running"));
+        assert!(running.contains(r#"<skipped message="it is at work"/>"#), "{running}");
+        assert!(!drift(&seen(clean())).contains("self-test"), "there never was one");
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! The drift report for pull requests, chats and wikis (GitHub-flavoured Markdown): a verdict, a table, the counts. What
-//! nodes report is escaped, so that a file name cannot become a link, a heading or another column.
+//! The drift report for pull requests, chats and wikis (GitHub-flavoured Markdown): a verdict, a table, the counts,
+//! the newest self-test. What nodes report is escaped, so that a file name cannot become a link, a heading or another
+//! column.
 
-use super::drift::{mixed_note, summary};
+use super::drift::{mixed_note, selftest_line, summary};
 use super::seen::{Seen, accepted_by, differs};
 use super::text::{age_at, plain};
 
@@ -31,6 +32,9 @@ pub fn render(seen: &Seen) -> String {
         text.push('\n');
     }
     text += &format!("{}\n", escape(&summary(report)));
+    if let Some(test) = &report.self_test {
+        text += &format!("\n{}\n", escape(&selftest_line(test, report.made_at_ms)));
+    }
     for note in mixed_note(&seen.mixed).lines() {
         text += &format!("\n{}\n", escape(note));
     }
@@ -55,7 +59,7 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::samples::{accepted, clean, drift, hostile, seen};
+    use crate::output::samples::{accepted, clean, drift, hostile, seen, selftest};
     use fleet_proto::v1;
 
     #[test]
@@ -92,6 +96,18 @@ mod tests {
             nothing.starts_with("### Fleet drift: UNKNOWN\n\n**UNKNOWN**: the controller did not answer\n"),
             "{nothing}"
         );
+    }
+
+    #[test]
+    fn the_newest_self_test_is_under_the_totals() {
+        let below = |test: v1::SelfTestReport| {
+            let text = render(&seen(v1::DriftReport { self_test: Some(test), ..clean() }));
+            text.split_once(" Scanned 2s ago.\n").map(|(_, rest)| rest.to_owned()).unwrap_or_default()
+        };
+        assert_eq!(below(selftest("passed")), "\nself-test: passed on web-12 3h ago; the decoy was found after 2.1s\n");
+        assert_eq!(below(selftest("failed")), "\nself-test: FAILED on web-12 3h ago\n");
+        let odd = v1::SelfTestReport { node: "`x`".into(), ..selftest("failed") };
+        assert_eq!(below(odd), "\nself-test: FAILED on \\`x\\` 3h ago\n");
     }
 
     #[test]

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use super::seen::{Seen, accepted_by, counted};
+use super::drift::selftest_alarm;
+use super::seen::{Seen, Tested, accepted_by, counted, tested};
 use super::text::{age, cut, plain};
 
 /// A plugin's state; its number is the exit code.
@@ -103,6 +104,8 @@ pub fn render(seen: &Seen, thresholds: &Thresholds) -> (String, State) {
     let report = &seen.report;
     let drifted = f64::from(report.drifted);
     let severe = counted(report).any(|f| f.severity == "critical");
+    let selftest = report.self_test.as_ref();
+    let deaf = selftest.is_some_and(|test| tested(test) == Tested::Failed);
     let critical = thresholds.critical.as_ref().map_or(severe, |range| range.alerts(drifted));
     // A known fault outranks ignorance, ignorance outranks a warning and calm.
     let state = match &seen.unknown {
@@ -111,6 +114,8 @@ pub fn render(seen: &Seen, thresholds: &Thresholds) -> (String, State) {
         // A silent node and findings that no range counts are still not "OK".
         None if thresholds.warning.alerts(drifted) || report.unreachable > 0 => State::Warning,
         None if drifted == 0.0 && counted(report).next().is_some() => State::Warning,
+        // An alarm that did not ring when it was tried: that it is silent now means nothing.
+        None if deaf => State::Warning,
         None => State::Ok,
     };
     let nodes = report.nodes;
@@ -125,9 +130,13 @@ pub fn render(seen: &Seen, thresholds: &Thresholds) -> (String, State) {
         state.word(),
         report.unreachable
     );
+    // What makes the state goes before what is well: a pager shows this line alone.
+    let failed = if deaf { ", self-test failed" } else { "" };
     let compliant = format!(", {} compliant", report.compliant);
-    if text.len() + compliant.len() <= COLUMNS {
-        text += &compliant;
+    for part in [failed, compliant.as_str()] {
+        if text.len() + part.len() <= COLUMNS {
+            text += part;
+        }
     }
     text += &format!(
         " | drifted_nodes={drifted};{};{critical_text};0;{nodes} unreachable_nodes={};0;{silent_critical};0;{nodes} compliant={share}%;;;0;100 scan_age={scan};3600;86400;0 accepted_findings={accepted};;;0 ignored_files={};;;0\n",
@@ -135,6 +144,10 @@ pub fn render(seen: &Seen, thresholds: &Thresholds) -> (String, State) {
     );
     if let Some(why) = &seen.unknown {
         text += &format!("{}\n", harmless(why));
+    }
+    // The details name what is to be looked at: a self-test that passed is none of it, and one at work is not yet.
+    if let Some(test) = selftest.filter(|test| matches!(tested(test), Tested::Failed | Tested::Unknown)) {
+        text += &format!("{}\n", harmless(&selftest_alarm(test, report.made_at_ms)));
     }
     let mut by_node: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for finding in &report.findings {
@@ -174,7 +187,7 @@ mod tests {
     use fleet::Millis;
     use fleet_proto::v1;
 
-    use crate::output::samples::{accepted, clean, drift, finding, hostile};
+    use crate::output::samples::{accepted, clean, drift, finding, hostile, selftest};
 
     fn thresholds(critical: Option<&str>) -> Thresholds {
         Thresholds { warning: "0".parse().unwrap(), critical: critical.map(|c| c.parse().unwrap()) }
@@ -225,6 +238,54 @@ mod tests {
         assert!(text.starts_with("FLEET DRIFT UNKNOWN - 0 of 8 nodes drifted"), "{text}");
         let silent = v1::DriftReport { unreachable: 1, compliant: 7, ..clean() };
         assert_eq!(render(&seen(silent), &thresholds(Some("2"))).1, State::Warning);
+    }
+
+    #[test]
+    fn a_self_test_that_failed_is_never_ok_and_says_what_to_do() {
+        let with = |test: v1::SelfTestReport, report: v1::DriftReport| {
+            render(&seen(v1::DriftReport { self_test: Some(test), ..report }), &thresholds(None))
+        };
+        let without = render(&seen(clean()), &thresholds(None));
+        let (text, state) = with(selftest("failed"), clean());
+        assert_eq!((state, state as u8), (State::Warning, 1));
+        let (first, details) = text.split_once('\n').unwrap();
+        let (said, performance) = first.split_once(" | ").unwrap();
+        assert_eq!(said, "FLEET DRIFT WARNING - 0 of 8 nodes drifted, 0 unreachable, self-test failed");
+        assert!(without.0.ends_with(&format!(" | {performance}\n")), "the numbers are the same: {text}");
+        assert_eq!(
+            details,
+            "self-test: FAILED on web-12 3h ago: the decoy (pid 911, old code r-4410ffe2aaaa of shop) was not found within 30s: the alarm is broken; try again: fleetctl drift selftest\n"
+        );
+
+        // That it passed, or is at work, changes nothing; that it could not be tried is told, and is no fault.
+        for result in ["passed", "running"] {
+            assert_eq!(with(selftest(result), clean()), without, "{result}");
+        }
+        let (text, state) = with(selftest("unknown"), clean());
+        assert_eq!(state, State::Ok);
+        let (first, details) = text.split_once('\n').unwrap();
+        assert_eq!(format!("{first}\n"), without.0);
+        assert_eq!(
+            details,
+            "self-test: UNKNOWN on web-12 3h ago: its agent planted no decoy within 30s; try again: fleetctl drift selftest\n"
+        );
+
+        // What was found, and not knowing, outrank it; it is told all the same.
+        let stale = v1::DriftReport { oldest_observation_ms: Some(4_000_000), ..clean() };
+        for (report, outranks) in [(drift(), State::Critical), (stale, State::Unknown)] {
+            let (text, state) = with(selftest("failed"), report);
+            assert_eq!(state, outranks, "{text}");
+            let first = text.lines().next().unwrap();
+            assert!(
+                first.contains(", self-test failed | ") && text.contains("\nself-test: FAILED on web-12 "),
+                "{text}"
+            );
+            assert!(first.split(" | ").next().unwrap().len() <= COLUMNS, "{first}");
+        }
+
+        let odd = v1::SelfTestReport { detail: "a|b\nc".into(), ..selftest("failed") };
+        let (text, _) = with(odd, clean());
+        assert_eq!((text.lines().count(), text.matches('|').count()), (2, 1), "{text}");
     }
 
     #[test]

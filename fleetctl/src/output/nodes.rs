@@ -132,6 +132,10 @@ pub fn show(reply: &v1::GetNodeReply, now_ms: i64) -> String {
         text.push('\n');
         text += &rows.to_text();
     }
+    for seen in &reply.seen {
+        text.push('\n');
+        text += &seen_of(seen);
+    }
     if !reply.proofs.is_empty() {
         text.push('\n');
         text += &verify::proofs(&reply.proofs);
@@ -139,6 +143,40 @@ pub fn show(reply: &v1::GetNodeReply, now_ms: i64) -> String {
     if !reply.findings.is_empty() {
         text.push('\n');
         text += &drift::findings(&reply.findings, now_ms);
+    }
+    text
+}
+
+/// What the last statement about a service rests on, and the code in its processes that no release brought: its digests
+/// are what `proof: pin:` in fleet.yaml takes.
+fn seen_of(seen: &v1::Seen) -> String {
+    let since = |age_ms: Option<u64>| age_ms.map_or_else(|| "never".to_owned(), |ms| format!("{} before", age(ms)));
+    let swept = Some(seen.swept_ms).filter(|ms| *ms != u64::MAX);
+    let mut text = format!(
+        "{}: files told by {}, all looked at {}, all read {}; {}\n",
+        plain(&seen.service),
+        plain(&seen.basis),
+        since(swept),
+        since(seen.hashed_ms),
+        count(seen.processes as usize, "process")
+    );
+    if !seen.unwatched.is_empty() {
+        text += &format!("  not watched, but looked at every time: {}\n", plain(&seen.unwatched));
+    }
+    if seen.hidden > 0 {
+        text += &format!("  {} of other users may not be looked into\n", count(seen.hidden as usize, "process"));
+    }
+    if seen.outside.is_empty() {
+        return text;
+    }
+    text += "  outside the release:\n";
+    for file in &seen.outside {
+        let digest = file.digest.as_deref().unwrap_or("unreadable");
+        let gone = if file.deleted { " (deleted)" } else { "" };
+        text += &format!("    {digest}  {}{gone}\n", plain(&file.path));
+    }
+    if seen.outside_omitted > 0 {
+        text += &format!("    and {} more\n", seen.outside_omitted);
     }
     text
 }
@@ -189,6 +227,40 @@ web-31  unreachable  shop 2.3.0?  ?      0.1.0  12m    12m
 db-01   unmanaged    -            ?      -      never  never
 4 nodes: 1 ready, 1 drifted, 1 unmanaged, 1 unreachable
 "
+        );
+    }
+
+    #[test]
+    fn what_was_seen_of_a_service_is_told_with_what_may_be_pinned() {
+        let digest = format!("sha256:{}", "ab".repeat(32));
+        let outside = |path: &str, deleted| v1::Mapped {
+            path: path.into(),
+            digest: Some(digest.clone()),
+            deleted,
+            ..v1::Mapped::default()
+        };
+        let seen = v1::Seen {
+            service: "shop".into(),
+            basis: "events".into(),
+            swept_ms: 61_000,
+            hashed_ms: None,
+            processes: 2,
+            hidden: 3,
+            outside: vec![outside("/usr/lib/libc.so.6", false), outside("/usr/lib/libssl.so.3", true)],
+            outside_omitted: 1,
+            ..v1::Seen::default()
+        };
+        assert_eq!(
+            seen_of(&seen),
+            format!(
+                "shop: files told by events, all looked at 61s before, all read never; 2 processes
+  3 processes of other users may not be looked into
+  outside the release:
+    {digest}  /usr/lib/libc.so.6
+    {digest}  /usr/lib/libssl.so.3 (deleted)
+    and 1 more
+"
+            )
         );
     }
 

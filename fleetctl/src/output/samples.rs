@@ -190,6 +190,29 @@ pub(crate) fn traced(finding: v1::Finding) -> v1::Finding {
     v1::Finding { by: "vim (pid 123), root via alice".into(), changed_at_ms, ..finding }
 }
 
+/// A self-test of the alarm that began three hours ago and ended like this.
+pub(crate) fn selftest(result: &str) -> v1::SelfTestReport {
+    let decoy = "the decoy (pid 911, old code r-4410ffe2aaaa of shop)";
+    let (detail, found_after_ms, closed_after_ms) = match result {
+        "running" => ("it is at work".to_owned(), None, None),
+        "passed" => {
+            (format!("{decoy} was found after 2.1s; its finding was closed 1.4s later"), Some(2_100), Some(1_400))
+        }
+        "failed" => (format!("{decoy} was not found within 30s: the alarm is broken"), None, None),
+        _ => ("its agent planted no decoy within 30s".to_owned(), None, None),
+    };
+    v1::SelfTestReport {
+        node: "web-12".into(),
+        at_ms: START - 3 * 3_600_000,
+        by: "alice".into(),
+        result: result.into(),
+        detail,
+        deadline_ms: 30_000,
+        found_after_ms,
+        closed_after_ms,
+    }
+}
+
 /// Three of forty nodes drifted, one silent.
 pub(crate) fn drift() -> v1::DriftReport {
     v1::DriftReport {

@@ -72,7 +72,45 @@ pub fn accepted_by(finding: &v1::Finding) -> Option<String> {
     Some(format!("accepted by {} until {}: {}", its.by, super::text::rfc3339_seconds(its.until_ms), its.reason))
 }
 
+/// How the newest self-test of the alarm ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tested {
+    /// It is at work.
+    Running,
+    /// The alarm fires.
+    Passed,
+    /// It does not: that it is silent means nothing.
+    Failed,
+    /// It could not be tried, so nobody knows.
+    Unknown,
+}
+
+/// How a self-test ended; whatever word comes beside the known ones is not known.
+pub fn tested(test: &v1::SelfTestReport) -> Tested {
+    match test.result.as_str() {
+        "running" => Tested::Running,
+        "passed" => Tested::Passed,
+        "failed" => Tested::Failed,
+        _ => Tested::Unknown,
+    }
+}
+
 /// Whether a finding of this kind means that nobody can say what the node runs.
 pub fn is_blind(kind: &str) -> bool {
     matches!(kind, "unreachable" | "unmanaged" | "stale")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::samples::selftest;
+
+    #[test]
+    fn a_self_test_has_one_of_four_ends() {
+        let ends = [("running", Tested::Running), ("passed", Tested::Passed), ("failed", Tested::Failed)];
+        for (word, end) in ends.into_iter().chain([("unknown", Tested::Unknown), ("", Tested::Unknown)]) {
+            assert_eq!(tested(&selftest(word)), end, "{word}");
+        }
+        assert_eq!(tested(&selftest("better-than-ever")), Tested::Unknown);
+    }
 }

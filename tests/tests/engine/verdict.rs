@@ -15,7 +15,7 @@ const WAITS: &str = "it waits to be promoted after segment 1";
 /// Begins a deployment in two halves, and loses the agents of these nodes of the second half before its turn.
 fn lose(stage: &Stage, made: &Made, nodes: &[&str]) -> String {
     let fleet = &stage.fleet;
-    let flags = ["--segments", "2", "--max-failures", "10%", "--deadline", "6s", "--pause-after", "1"];
+    let flags = ["--segments", "2", "--max-failures", "10%", "--deadline", "20s", "--pause-after", "1"];
     let id = fleet.begin(&made.path, &flags);
     fleet.until_reason(&id, WAITS);
     nodes.iter().for_each(|node| fleet.kill_agent(node));

@@ -13,6 +13,7 @@ use fleet::evidence::{Confirmation, Health, LinkState, Mapped, Place, Process, P
 use fleet::manifest::{Entry, EntryKind, Manifest};
 use fleet::release::{DESCRIPTOR_FORMAT, Descriptor, Grade, Run};
 use fleet::{Digest, Generation, Hold, Millis, Order, ReleaseId};
+use fleet_agent::known::Known;
 use fleet_agent::platform::linux::{LinuxObserver, LinuxSupervisor};
 use fleet_agent::platform::{Launch, Look, Observer, Running, Scope, Seen, ServicePlace, Supervisor};
 use fleet_tests::until;
@@ -253,10 +254,8 @@ impl<'a> Cell<'a> {
     }
 
     fn look(&self) -> Seen {
-        let mut known: BTreeMap<Digest, ReleaseId> = BTreeMap::new();
-        for (id, descriptor) in [&self.old, &self.new] {
-            known.extend(descriptor.manifest.digests().map(|digest| (*digest, id.clone())));
-        }
+        let digests = |of: &(ReleaseId, Arc<Descriptor>)| (of.0.clone(), of.1.manifest.digests().copied().collect());
+        let known = Known::of([&self.old, &self.new].map(digests));
         let look = Look {
             place: &self.place,
             held: Some((&self.new.0, &self.new.1.manifest)),

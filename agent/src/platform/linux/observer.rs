@@ -27,20 +27,28 @@ pub struct WatchPace {
     pub sweep_every: Millis,
     /// One is followed by this many times as long without one, if that is sooner.
     pub sweep_rest: u64,
+    /// But by at least this, however small the release.
+    pub sweep_soonest: Millis,
     /// Between two readings of every file.
     pub rehash_every: Millis,
+    /// Between two looks whether something is due to be read again, or was made so by something odd. That passes over all
+    /// files of what is held, in memory only.
+    pub rehash_look_every: Millis,
     /// The part of one core that reading them again may take, in percent.
     pub cpu_percent: u8,
 }
 
 impl Default for WatchPace {
     fn default() -> Self {
-        // A three-thousandth of one core: 1,000 files (2 ms) are looked at every six seconds, 20,000 (40 ms) every 120.
+        // About a three-thousandth of one core: 20,000 files (40 ms) are looked at every two minutes, 1,000 (2 ms) in every
+        // round.
         let sweep_rest = 3_000;
         Self {
             sweep_every: Millis::from_secs(120),
             sweep_rest,
+            sweep_soonest: Millis::from_secs(1),
             rehash_every: Millis::from_secs(3_600),
+            rehash_look_every: Millis::from_secs(15),
             cpu_percent: 10,
         }
     }

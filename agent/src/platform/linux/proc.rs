@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use fleet::{DeploymentId, ReleaseId};
 
@@ -25,6 +26,10 @@ pub(super) const MARK_ATTEMPT: &str = "FLEET_ATTEMPT";
 /// The kernel gives arguments and environment together at most three quarters of 8 MiB (fs/exec.c, `_STK_LIM / 4 * 3`),
 /// so a mark cannot hide behind a long environment.
 const LONGEST_ENVIRONMENT: u64 = 6 << 20;
+/// Readings of an environment that is empty in the middle of exec; after that it is taken for empty.
+const MOST_READINGS: usize = 10;
+/// How long to leave a process that is in the middle of exec to itself before it is read again.
+pub(super) const EXEC_TAKES: Duration = Duration::from_millis(1);
 /// As much as there is.
 pub(super) const WHOLE: u64 = u64::MAX;
 /// Command lines are shown to people; one line is enough.
@@ -187,8 +192,22 @@ pub(super) fn errand_mark(details: &Path) -> Option<(DeploymentId, u32)> {
     Some((text(MARK_DEPLOYMENT)?.parse().ok()?, text(MARK_ATTEMPT)?.parse().ok()?))
 }
 
+/// The start environment. In the middle of exec it is still empty, and a marked process would be taken for a stranger:
+/// it is read again until the new program's is there.
 fn environment(details: &Path) -> Option<Vec<u8>> {
-    text(&details.join("environ"), LONGEST_ENVIRONMENT).ok()
+    let read = || text(&details.join("environ"), LONGEST_ENVIRONMENT).ok();
+    for _ in 0..MOST_READINGS {
+        let environment = read()?;
+        if !environment.is_empty() {
+            return Some(environment);
+        }
+        if !amid_exec(details) {
+            break;
+        }
+        std::thread::sleep(EXEC_TAKES);
+    }
+    // Where it is not in the middle of exec, that may have ended since the environment was read.
+    read()
 }
 
 fn value<'a>(environment: &'a [u8], name: &str) -> Option<&'a [u8]> {
@@ -221,8 +240,7 @@ pub(super) fn command(pid: u32) -> String {
         bytes.pop();
     }
     if bytes.is_empty() {
-        let name = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
-        return format!("[{}]", for_people(name.strip_suffix(b"\n").unwrap_or(&name)));
+        return format!("[{}]", name(pid).unwrap_or_default());
     }
     for byte in &mut bytes {
         if *byte == 0 {
@@ -230,6 +248,12 @@ pub(super) fn command(pid: u32) -> String {
         }
     }
     for_people(&bytes)
+}
+
+/// The name of the program that a process executes, for people.
+pub(super) fn name(pid: u32) -> Option<String> {
+    let name = text(Path::new(&format!("/proc/{pid}/comm")), 4_096).ok()?;
+    Some(for_people(name.strip_suffix(b"\n").unwrap_or(&name)))
 }
 
 fn for_people(bytes: &[u8]) -> String {

@@ -6,7 +6,6 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use fleet::evidence::{LinkState, Mapped, Parentage, Place, Process, Started};
 use fleet::{Digest, Millis, ReleaseId};
@@ -17,15 +16,13 @@ use super::errand;
 use super::interpreter::{self, Named};
 use super::lineage::{Glimpse, Lineage, glimpses, snapshot};
 use super::maps::{self, Inode, Mapping, Mappings};
+use super::origin;
 use super::proc;
 use super::view::{self, Home, View, is_same};
 use crate::platform::{Look, Scope};
 
 /// Readings of a process that executes another program while it is read; after that the last reading stands.
 const MOST_READINGS: usize = 3;
-
-/// How long to leave a process that is in the middle of exec to itself before it is read again.
-const EXEC_TAKES: Duration = Duration::from_millis(1);
 
 /// Files of the distribution told for one service. A program maps a handful, a virtual machine two dozen; more make
 /// every attestation longer, and are counted.
@@ -168,7 +165,8 @@ impl Watch {
         let meant = snapshot.into_iter().filter(|(pid, _)| is_meant(pid));
         let processes = meant.filter_map(|(_, glimpse)| round.settled(glimpse)).collect();
         let mut outside: Vec<Mapped> = round.outside.into_values().collect();
-        outside.sort_by_key(|mapped| mapped.link == LinkState::Linked);
+        // First what is least expected: files of no package, then those that were replaced.
+        outside.sort_by_key(|mapped| (mapped.is_distribution(), mapped.link == LinkState::Linked));
         let outside_omitted = u32::try_from(outside.len().saturating_sub(MOST_OUTSIDE)).unwrap_or(u32::MAX);
         outside.truncate(MOST_OUTSIDE);
         Ok(Found { processes, hidden: round.hidden, outside, outside_omitted })
@@ -185,7 +183,7 @@ impl Round<'_> {
             let stat = proc::stat(glimpse.stat.identity.pid)
                 .filter(|stat| stat.identity == glimpse.stat.identity && stat.executes())?;
             if proc::amid_exec(&glimpse.details) {
-                std::thread::sleep(EXEC_TAKES);
+                std::thread::sleep(proc::EXEC_TAKES);
             } else if Face::of(&glimpse) == before {
                 break;
             }
@@ -261,6 +259,9 @@ impl Round<'_> {
             cwd: cwd.and_then(|path| self.release_of(&path)),
             started: self.started(glimpse),
             command: proc::command(glimpse.stat.identity.pid),
+            by: (parentage == Parentage::Stray)
+                .then(|| origin::of_process(glimpse.stat.identity.pid, glimpse.stat.parent))
+                .flatten(),
         };
         let interpreter =
             Some(&process.executable).filter(|mapped| mapped.place == Place::Outside && mapped.path.starts_with('/'));

@@ -19,8 +19,6 @@ use super::{boot_clock, digests, verity};
 /// A file that was read soon after it was changed is read once more after this: the kernel writes dirty pages back within
 /// 30 s and looks for them every 5 s, and a page that was written back is told of again when it is written to.
 const READ_AGAIN_AFTER_NANOS: i64 = 60_000_000_000;
-/// How often is looked whether something is due: a moment's work for a release of any size.
-const LOOK_EVERY: Duration = Duration::from_secs(15);
 
 /// The thread ends when this is dropped.
 #[derive(Debug)]
@@ -42,9 +40,10 @@ impl Rehash {
         let (stopped, stop) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
         let work = move || {
             step_back();
+            let look_every = trees.pace().rehash_look_every.to_std();
             let mut reader =
                 SlowReader { trees: &trees, notice: &notice, stopped: &stopped, buffer: digests::buffer() };
-            while reader.round() == Going::On && reader.pause(LOOK_EVERY) == Going::On {}
+            while reader.round() == Going::On && reader.pause(look_every) == Going::On {}
         };
         std::thread::Builder::new().name("rehash".to_owned()).stack_size(256 << 10).spawn(work)?;
         Ok(Self { _stop: stop })
@@ -85,7 +84,8 @@ impl SlowReader<'_> {
         let since = held.tree.hashed.map_or(u64::MAX, |hashed| boot_clock::since(hashed).0);
         let odd = std::mem::take(&mut held.tree.odd);
         let due = if odd || since >= pace - spread { Due::everything(&held.tree) } else { Due::young(&held.tree) };
-        (!due.jobs.is_empty()).then_some((held.number, due))
+        // A release without files is read in no time, but it is read.
+        (due.everything || !due.jobs.is_empty()).then_some((held.number, due))
     }
 
     /// Opened under the lock and read without it, so that no look waits.

@@ -436,7 +436,8 @@ pub(super) fn learn(tree: &mut Tree, job: Job, content: Content) {
             if tree.wrong.len() < MOST_DEVIATIONS {
                 tree.wrong.insert(job.leaf, (trust, digest));
             }
-            let trace = Trace { content: Some(digest), changed: trust.print().map(|print| print.changed()) };
+            let trace =
+                Trace { content: Some(digest), changed: trust.print().map(|print| print.changed()), owner: None };
             let (expected, now) = (expected.to_string(), digest.to_string());
             tree.found.note_traced(path.as_bytes(), DeviationKind::File, expected, now, trace);
         }

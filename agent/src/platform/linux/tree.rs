@@ -11,7 +11,7 @@ use fleet::manifest::{EntryKind, Manifest};
 use fleet::{Digest, Millis, ReleaseId};
 use rustix::fs::{FileType, Stat};
 
-use super::boot_clock;
+use super::{boot_clock, origin};
 use crate::platform::MOST_DEVIATIONS;
 
 /// What looks like this may be taken for what it was when it was read.
@@ -336,11 +336,13 @@ pub(super) struct Trace {
     pub(super) content: Option<Digest>,
     /// Its change time, in nanoseconds of the wall clock.
     pub(super) changed: Option<i64>,
+    /// Whose it is.
+    pub(super) owner: Option<u32>,
 }
 
 impl Trace {
     pub(super) fn of(found: &Stat, content: Option<Digest>) -> Self {
-        Self { content, changed: Some(Print::of(found).changed) }
+        Self { content, changed: Some(Print::of(found).changed), owner: Some(found.st_uid) }
     }
 }
 
@@ -371,8 +373,9 @@ impl Found {
         }
         self.listed += 1;
         let shown = if path.is_empty() { ".".into() } else { String::from_utf8_lossy(path).into_owned() };
-        let deviation =
-            FileDeviation { path: shown, kind, expected, found, content: trace.content, by: None, changed: None };
+        // Whoever adds a file owns it; who changed one that was there the kernel does not tell afterwards.
+        let by = trace.owner.filter(|_| kind == DeviationKind::Extra).map(origin::of_file);
+        let deviation = FileDeviation { path: shown, kind, expected, found, content: trace.content, by, changed: None };
         self.by_path.entry(path.to_vec()).or_default().push(Noted { deviation, changed: trace.changed });
     }
 

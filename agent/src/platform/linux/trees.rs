@@ -24,8 +24,8 @@ use super::{WatchPace, boot_clock};
 /// Between two tries to watch what could not be watched.
 const TRY_AGAIN: Millis = Millis::from_secs(60);
 
-/// However small a release is.
-const SHORTEST_BETWEEN_SWEEPS: Millis = Millis::from_secs(1);
+/// So much of a sweep costs nothing that anybody would notice, and calls for no rest.
+const FREE_NANOS: u64 = 2_000_000;
 
 /// What a look at files saw.
 #[derive(Debug, Default)]
@@ -185,8 +185,9 @@ impl Trees {
 
     /// Whether everything is to be looked at although nothing was told: the sooner, the less that takes.
     fn is_due(&self, held: &HeldTree, now: Millis) -> bool {
-        let rest = Millis(held.tree.sweep_took_nanos.saturating_mul(self.pace.sweep_rest) / 1_000_000);
-        let pause = rest.max(SHORTEST_BETWEEN_SWEEPS).min(self.pace.sweep_every);
+        let counts = held.tree.sweep_took_nanos.saturating_sub(FREE_NANOS);
+        let rest = Millis(counts.saturating_mul(self.pace.sweep_rest) / 1_000_000);
+        let pause = rest.max(self.pace.sweep_soonest).min(self.pace.sweep_every);
         held.tree.swept.is_none_or(|swept| now.0.saturating_sub(swept.0) >= pause.0)
     }
 

@@ -299,3 +299,50 @@ impl Marks {
         self.upheaval = Some(self.upheaval.map_or(upheaval, |before| before.max(upheaval)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::fs::{self, File};
+    use std::path::Path;
+
+    /// A machine whose queue is longer than this would be kept busy for what it proves.
+    const LONGEST_QUEUE: u64 = 100_000;
+
+    #[test]
+    fn when_the_kernel_drops_events_every_tree_is_doubted_and_watching_goes_on() {
+        let queue = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+        let queue: u64 = queue.trim().parse().unwrap();
+        if queue > LONGEST_QUEUE {
+            use std::io::Write as _;
+            let _closed = writeln!(io::stderr(), "SKIPPED: events that the kernel drops: it keeps {queue} of them");
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let [one, two] = ["one", "two"].map(|name| directory.path().join(name));
+        fs::write(&one, "").unwrap();
+        fs::write(&two, "").unwrap();
+        let watches = Watches::new(WatchLimits::default()).unwrap();
+        watches.begin(1, "r-000000000001");
+        watches.begin(2, "r-000000000002");
+        watches.add(1, Spot::Folder(0), File::open(directory.path()).unwrap().as_fd()).unwrap();
+        let permissions = fs::metadata(&one).unwrap().permissions();
+        let touch = |path: &Path| fs::set_permissions(path, permissions.clone()).unwrap();
+        // By turns, because an event like the one before it takes no room; at least one more than there is room for.
+        for _ in 0..=queue / 2 {
+            touch(&one);
+            touch(&two);
+        }
+        assert_eq!(watches.listen(), Told::Something);
+        for tree in [1, 2] {
+            assert_eq!(watches.take(tree).upheaval, Some(Upheaval::Overflow), "what was dropped may be of any tree");
+        }
+        assert_eq!(watches.listen(), Told::Nothing);
+        touch(&one);
+        assert_eq!(watches.listen(), Told::Something);
+        let marks = watches.take(1);
+        assert_eq!((marks.names.len(), marks.upheaval), (1, None));
+        assert!(marks.names[&0].contains(c"one") && watches.take(2).is_empty(), "{marks:?}");
+    }
+}

@@ -497,7 +497,30 @@ impl From<v1::GetNodeReply> for NodeDetail {
             node: m.node.unwrap_or_default().into(),
             findings: Items::of(m.findings).items,
             proofs: Items::of(m.proofs).items,
+            seen: Items::of(m.seen).items,
         }
+    }
+}
+
+impl From<v1::Seen> for Seen {
+    fn from(m: v1::Seen) -> Self {
+        Self {
+            service: m.service,
+            basis: m.basis,
+            swept_ms: m.swept_ms,
+            hashed_ms: m.hashed_ms,
+            unwatched: Some(m.unwatched).filter(|why| !why.is_empty()),
+            processes: m.processes,
+            hidden: m.hidden,
+            outside: Items::of(m.outside).items,
+            outside_omitted: m.outside_omitted,
+        }
+    }
+}
+
+impl From<v1::Mapped> for OutsideFile {
+    fn from(m: v1::Mapped) -> Self {
+        Self { path: m.path, digest: m.digest, deleted: m.deleted }
     }
 }
 
