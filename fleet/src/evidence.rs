@@ -252,12 +252,14 @@ impl Mapped {
     /// Whether it lies where only packages of the distribution are installed. A library or interpreter there that was
     /// replaced under a running process is the distribution's concern, not the release's.
     pub fn is_distribution(&self) -> bool {
-        /// Where the file system hierarchy has what packages install; `/usr/local` is for what they do not.
-        const INSTALLED: [&str; 6] = ["/usr/", "/lib/", "/lib64/", "/lib32/", "/bin/", "/sbin/"];
-        self.place == Place::Outside
-            && INSTALLED.iter().any(|folder| self.path.starts_with(folder))
-            && !self.path.starts_with("/usr/local/")
+        self.place == Place::Outside && lies_with_packages(&self.path)
     }
+}
+
+/// Whether a path lies where the file system hierarchy has what packages install; `/usr/local` is for what they do not.
+pub fn lies_with_packages(path: &str) -> bool {
+    const INSTALLED: [&str; 6] = ["/usr/", "/lib/", "/lib64/", "/lib32/", "/bin/", "/sbin/"];
+    INSTALLED.iter().any(|folder| path.starts_with(folder)) && !path.starts_with("/usr/local/")
 }
 
 /// Where a mapped file lies.

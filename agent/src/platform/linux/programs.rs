@@ -1,18 +1,21 @@
 //! Being told of programs that begin, by the kernel's process events (`CONFIG_PROC_EVENTS`; the messages are those of
 //! include/uapi/linux/cn_proc.h and connector.h), so that a program of an old release is looked at when it begins and not
 //! in the next round. It takes root in the first network namespace; where it is refused, the rounds find everything, later.
-//! Which program began is not told from here: the next look sees it, and everybody else who is new.
+//! Most programs that begin on a machine are the distribution's, and a node that looked at its processes for each of them
+//! would never be idle: they are left to the rounds. What a program is, is not decided here: the next look sees it, and
+//! everybody else who is new.
 
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use fleet::evidence::lies_with_packages;
 use nix::libc;
 use rustix::io::Errno;
 use rustix::net::netlink::{CONNECTOR, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with};
 
-use super::watch::Told;
+use super::interpreter;
 
 /// `CN_IDX_PROC`, as index and as group, and `CN_VAL_PROC`.
 const PROCESS_EVENTS: u32 = 1;
@@ -22,8 +25,21 @@ const LISTEN: u32 = 1;
 const EXEC: u32 = 2;
 /// `nlmsghdr` and `cn_msg`, before the event, whose first word is its kind.
 const HEADERS: usize = 16 + 20;
-/// Larger than any event. Nothing but its arrival is read.
+/// Behind them: kind, processor, time (64 bits), thread, process.
+const PROCESS: usize = HEADERS + 20;
+/// Larger than any event.
 const LARGEST: usize = 128;
+
+/// What began, by the least harmless of several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Began {
+    /// Nothing but programs of the distribution.
+    Nothing,
+    /// An interpreter, which may run anything.
+    Interpreter,
+    /// A program that no package brought; or nobody knows what, as the kernel has dropped events.
+    Program,
+}
 
 /// The kernel's word that some process executes another program.
 #[derive(Debug)]
@@ -53,21 +69,35 @@ impl Programs {
     }
 
     /// Takes in everything that was told so far.
-    pub(super) fn listen(&self) -> Told {
-        let mut told = Told::Nothing;
+    pub(super) fn listen(&self) -> Began {
+        let mut began = Began::Nothing;
         let mut event = [0; LARGEST];
         loop {
             match recv(&self.socket, &mut event[..], RecvFlags::empty()) {
-                // More than the kernel keeps: that something began is all that matters.
-                Ok(_) | Err(Errno::NOBUFS) => told = Told::Something,
+                Ok((_, length)) => began = began.max(process_of(&event[..length]).map_or(Began::Nothing, what_began)),
+                Err(Errno::NOBUFS) => began = Began::Program,
                 Err(Errno::INTR) => {}
-                Err(Errno::WOULDBLOCK) => return told,
+                Err(Errno::WOULDBLOCK) => return began,
                 Err(refused) => {
                     tracing::debug!("programs that begin are not told any more: {refused}");
-                    return told;
+                    return began;
                 }
             }
         }
+    }
+}
+
+fn process_of(event: &[u8]) -> Option<u32> {
+    event.get(PROCESS..)?.first_chunk().map(|pid| u32::from_ne_bytes(*pid))
+}
+
+/// What a process that has just begun a program executes; one that has ended again is nothing any more.
+fn what_began(pid: u32) -> Began {
+    match std::fs::read_link(format!("/proc/{pid}/exe")) {
+        Ok(path) if interpreter::is_interpreter(&path) => Began::Interpreter,
+        Ok(path) if lies_with_packages(&path.to_string_lossy()) => Began::Nothing,
+        Ok(_) => Began::Program,
+        Err(_) => Began::Nothing,
     }
 }
 
@@ -128,19 +158,45 @@ mod tests {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use std::process::Command;
 
-    fn is_told(programs: &Programs, within_ms: u16) -> bool {
-        let mut ready = [PollFd::new(programs.descriptor(), PollFlags::POLLIN)];
-        poll(&mut ready, PollTimeout::from(within_ms)).unwrap() > 0
+    /// Waits until so much has begun; whatever else begins on this machine meanwhile is told too.
+    fn until(programs: &Programs, wanted: Began) {
+        while programs.listen() < wanted {
+            let mut ready = [PollFd::new(programs.descriptor(), PollFlags::POLLIN)];
+            assert!(poll(&mut ready, PollTimeout::from(60_000_u16)).unwrap() > 0, "{wanted:?} is never told");
+        }
     }
 
     /// In a container, and where the kernel has none, there is nothing to be told.
     #[test]
-    fn a_program_that_begins_is_told_and_what_only_forks_or_ends_is_not() {
+    fn a_program_that_begins_is_told() {
+        let first = std::fs::read_link("/proc/self/ns/pid").unwrap();
         let Ok(programs) = Programs::open() else { return };
-        // Threads of this very test fork and end all the time; other tests start programs too.
-        Command::new("/bin/true").status().unwrap();
-        assert!(is_told(&programs, 10_000));
-        assert_eq!(programs.listen(), Told::Something);
+        if first.as_os_str() != "pid:[4026531836]" {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let copy = dir.path().join("copy");
+        // Written by another process: one that this one forks meanwhile must not hold it open for writing.
+        assert!(Command::new("cp").arg("/bin/sleep").arg(&copy).status().unwrap().success());
+        for (program, argument, wanted) in
+            [("/bin/sh".as_ref(), "-s", Began::Interpreter), (copy.as_path(), "600", Began::Program)]
+        {
+            let mut child = Command::new(program).arg(argument).stdin(std::process::Stdio::piped()).spawn().unwrap();
+            until(&programs, wanted);
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    #[test]
+    fn only_what_lives_and_is_of_no_package_is_worth_a_look() {
+        let own = std::env::current_exe().unwrap();
+        let packaged = lies_with_packages(&own.to_string_lossy());
+        assert_eq!(what_began(std::process::id()), if packaged { Began::Nothing } else { Began::Program });
+        assert_eq!(what_began(u32::MAX), Began::Nothing);
+        let mut event = [0; PROCESS + 4];
+        event[PROCESS..].copy_from_slice(&7_u32.to_ne_bytes());
+        assert_eq!((process_of(&event), process_of(&event[..PROCESS + 3])), (Some(7), None));
     }
 
     #[test]

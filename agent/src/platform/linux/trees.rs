@@ -19,7 +19,7 @@ use super::reading::{DIRECTORY, Job};
 use super::sweep::{self, Marked, Reread};
 use super::tree::{Tree, Watched};
 use super::watch::{Spot, TreeNumber, Unwatchable, Upheaval, Watches};
-use super::{WatchPace, boot_clock};
+use super::{WatchPace, boot_clock, memory};
 
 /// Between two tries to watch what could not be watched.
 const TRY_AGAIN: Millis = Millis::from_secs(60);
@@ -85,7 +85,12 @@ impl Trees {
                 HeldTree { number, root: root.to_owned(), tree: Tree::new(release, manifest) }
             }
         };
+        let is_new = held.tree.swept.is_none();
         let basis = self.look_at(&mut held, digests, depth);
+        if is_new {
+            // What unpacking, manifest and the first reading took.
+            memory::give_back();
+        }
         let tree = &held.tree;
         let seen = FilesSeen {
             listed: tree.found.list(),
