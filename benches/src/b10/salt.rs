@@ -17,7 +17,7 @@ const INSTALL_LIMIT: Duration = Duration::from_secs(600);
 /// One call that a minion answers.
 const CALL_LIMIT: Duration = Duration::from_secs(60);
 /// How often a minion that has just been started is called before it is given up.
-const CALLS: u32 = 4;
+const CALLS: u32 = 10;
 
 /// What it is called.
 pub fn name() -> String {
