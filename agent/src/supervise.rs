@@ -25,6 +25,8 @@ const LIVED: Duration = Duration::from_secs(30);
 /// Bounds of the time between two probes: more often helps nobody, more rarely lets a dead service look well.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 const LONGEST_INTERVAL: Duration = Duration::from_secs(5);
+/// A process that has lived for a while and answers well is asked no more often than this.
+const RESTED_INTERVAL: Duration = Duration::from_secs(2);
 /// One bad answer is a blip.
 const BAD_ANSWERS: u32 = 2;
 /// How often a fenced service looks whether the fence is lifted, and tells the balancer again.
@@ -41,6 +43,17 @@ pub(crate) struct Pulse {
     pub(crate) next: Option<Instant>,
     /// Bad answers in a row.
     pub(crate) bad: u32,
+}
+
+impl Pulse {
+    fn has_lived(&self) -> bool {
+        self.since.is_some_and(|since| since.elapsed() >= LIVED)
+    }
+
+    /// How long the process is left alone until it is asked again.
+    fn rest(&self, interval: Duration) -> Duration {
+        if self.has_lived() && self.bad == 0 { interval.max(RESTED_INTERVAL) } else { interval }
+    }
 }
 
 /// The pauses between restarts.
@@ -213,16 +226,15 @@ impl Keeper {
                 _ = changes.changed() => return Ok(()),
                 answer = asking => answer,
             };
-            self.pulse.next = Some(Instant::now() + interval);
+            self.pulse.bad = if answer.is_ok() { 0 } else { self.pulse.bad + 1 };
+            self.pulse.next = Some(Instant::now() + self.pulse.rest(interval));
             self.bound_log().await;
             match answer {
                 Ok(()) => {
-                    self.pulse.bad = 0;
                     self.tell_health(Health::Healthy);
                     self.pay(wish, &running).await;
                 }
                 Err(bad) => {
-                    self.pulse.bad += 1;
                     let unknown = self.status.borrow().health == Health::Unknown;
                     if self.pulse.bad >= BAD_ANSWERS || unknown {
                         self.tell_bad_answer(bad);
@@ -230,7 +242,7 @@ impl Keeper {
                 }
             }
         }
-        if self.pulse.since.is_some_and(|since| since.elapsed() >= LIVED) {
+        if self.pulse.has_lived() {
             self.crashes.reset();
         }
         tracing::error!(service = %wish.order.service, pid = running.pid, "the main process has ended by itself");
@@ -288,5 +300,21 @@ impl Keeper {
         let Some(probe) = &descriptor.health else { return Ok(None) };
         let environment = environment::environment(&descriptor.run, &self.tools.config.environment);
         Question::new(probe, &environment).map(|question| Some((question, probe.interval.to_std())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_has_lived_and_answers_well_is_asked_more_rarely() {
+        let (second, five) = (Duration::from_secs(1), Duration::from_secs(5));
+        let mut pulse = Pulse { since: Some(Instant::now()), ..Pulse::default() };
+        assert_eq!(pulse.rest(second), second);
+        tokio::time::advance(LIVED).await;
+        assert_eq!((pulse.rest(second), pulse.rest(five)), (RESTED_INTERVAL, five));
+        pulse.bad = 1;
+        assert_eq!(pulse.rest(second), second);
     }
 }

@@ -1,9 +1,12 @@
 //! The manifest: path, digest, size, mode and link of every entry of a release. It is the baseline for drift
 //! and for proof. Reading files and comparing them with it is the agent's work.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,19 +20,26 @@ pub const LARGEST_UNPACKED: u64 = 1 << 30;
 pub const LONGEST_PATH: usize = 1_024;
 
 /// A relative path inside a release: no `..`, no `.`, no empty part, not absolute, no control characters.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+///
+/// It is a part of a text that it may share with others: all paths of a manifest lie in one piece of memory, since an
+/// agent keeps tens of thousands of them for months and one allocation each would leave holes that nothing else fits.
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct RelativePath(String);
+pub struct RelativePath {
+    text: Arc<str>,
+    begin: u32,
+    end: u32,
+}
 
 impl RelativePath {
     /// The path as text, with `/` between its parts.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text[self.begin as usize..self.end as usize]
     }
 
     /// Every directory above this path, nearest last: `a/b/c` gives `a`, `a/b`.
     pub fn parents(&self) -> impl Iterator<Item = &str> {
-        self.0.match_indices('/').map(|(at, _)| &self.0[..at])
+        self.as_str().match_indices('/').map(|(at, _)| &self.as_str()[..at])
     }
 }
 
@@ -50,7 +60,41 @@ impl FromStr for RelativePath {
         if text.split('/').any(|part| matches!(part, "" | "." | "..")) {
             return Err(refuse("it has an empty part, '.' or '..'"));
         }
-        Ok(Self(text.to_owned()))
+        // Checked above: it is no longer than 1,024 bytes.
+        let end = u32::try_from(text.len()).unwrap_or(u32::MAX);
+        Ok(Self { text: text.into(), begin: 0, end })
+    }
+}
+
+impl PartialEq for RelativePath {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for RelativePath {}
+
+impl PartialOrd for RelativePath {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for RelativePath {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
+impl Hash for RelativePath {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
+impl fmt::Debug for RelativePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RelativePath").field(&self.as_str()).finish()
     }
 }
 
@@ -63,13 +107,13 @@ impl TryFrom<String> for RelativePath {
 
 impl From<RelativePath> for String {
     fn from(path: RelativePath) -> String {
-        path.0
+        path.as_str().to_owned()
     }
 }
 
 impl fmt::Display for RelativePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+        f.pad(self.as_str())
     }
 }
 
@@ -195,6 +239,8 @@ impl Manifest {
             }
         }
         let fingerprint = fingerprint(&entries);
+        share_text(&mut entries);
+        entries.shrink_to_fit();
         Ok(Self { entries, fingerprint })
     }
 
@@ -236,6 +282,17 @@ impl Manifest {
         let listed =
             self.entries.iter().filter(|entry| entry.kind == EntryKind::Directory).map(|entry| entry.path.as_str());
         listed.chain(self.entries.iter().flat_map(|entry| entry.path.parents())).collect()
+    }
+}
+
+/// Has all paths lie in one text: at most 100,000 times 1,024 bytes, so their places fit.
+fn share_text(entries: &mut [Entry]) {
+    let text: Arc<str> = entries.iter().map(|entry| entry.path.as_str()).collect::<String>().into();
+    let mut begin = 0;
+    for entry in entries {
+        let end = begin + (entry.path.end - entry.path.begin);
+        entry.path = RelativePath { text: text.clone(), begin, end };
+        begin = end;
     }
 }
 
@@ -363,6 +420,18 @@ mod tests {
         assert!(manifest.get("b/c").is_some() && manifest.get("b").is_none());
         assert_eq!(serde_json::from_str::<Manifest>(&text).unwrap().fingerprint(), manifest.fingerprint());
         assert_eq!(Manifest::new(Vec::new()).unwrap(), Manifest::default());
+    }
+
+    #[test]
+    fn the_paths_of_a_manifest_lie_in_one_text_and_are_what_they_were() {
+        let manifest = Manifest::new(["ü/b", "a", "a b"].map(file).into()).unwrap();
+        let [first, .., last] = manifest.entries() else { panic!("{manifest:?}") };
+        assert!(Arc::ptr_eq(&first.path.text, &last.path.text));
+        let shown: Vec<String> = manifest.entries().iter().map(|entry| entry.path.to_string()).collect();
+        assert_eq!(shown, ["a", "a b", "ü/b"]);
+        let (shared, own) = (last.path.clone(), "ü/b".parse::<RelativePath>().unwrap());
+        assert_eq!((&shared, shared.cmp(&own), String::from(shared.clone())), (&own, Ordering::Equal, "ü/b".to_owned()));
+        assert_eq!(std::collections::HashSet::from([shared, own]).len(), 1);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
@@ -16,8 +16,10 @@ const VERSION: &str = "3008.3";
 const INSTALL_LIMIT: Duration = Duration::from_secs(600);
 /// One call that a minion answers.
 const CALL_LIMIT: Duration = Duration::from_secs(60);
-/// How often a minion that has just been started is called before it is given up.
-const CALLS: u32 = 10;
+/// A minion that does not answer for so long after it was started is given up: its master reads some thousand files first.
+const START_LIMIT: Duration = Duration::from_secs(180);
+/// Between two calls.
+const PAUSE: Duration = Duration::from_secs(3);
 
 /// What it is called.
 pub fn name() -> String {
@@ -53,7 +55,8 @@ impl Salt {
         write(&minion, "minion", of_minion)?;
         daemon(&venv, "salt-master", &master)?;
         let minion = daemon(&venv, "salt-minion", &minion)?;
-        for call in 1..=CALLS {
+        let begun = Instant::now();
+        while begun.elapsed() < START_LIMIT {
             interrupt::check()?;
             let mut ping = Command::new(venv.join("bin/salt"));
             ping.arg("-c").arg(&master).args(["-t", "10", "n1", "test.ping"]);
@@ -62,7 +65,8 @@ impl Salt {
             if ran.status.success() && process::tail(&log).contains("True") {
                 return Ok(Self { minion });
             }
-            say(&format!("the minion does not answer yet ({call} of {CALLS})"));
+            say(&format!("the minion does not answer yet ({} s)", begun.elapsed().as_secs()));
+            std::thread::sleep(PAUSE);
         }
         bail!("the minion does not answer its master: {}", process::tail(&place.dir.join("salt-ping.log")))
     }
