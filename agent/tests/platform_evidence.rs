@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use fleet::evidence::{LinkState, Parentage, Place};
+use fleet::evidence::{LinkState, Owner, Package, Parentage, Place};
 use fleet_agent::platform::Scope;
 use platform_stage::{ByHand, Stage, copy_program, digest};
 
@@ -111,6 +111,15 @@ async fn the_distribution_s_files_are_told_once_with_their_digests() {
     let [libc] = libc.as_slice() else { panic!("{:?}", seen.outside) };
     assert_eq!((libc.digest, libc.place), (Some(digest(Path::new(&libc.path))), Place::Outside));
     assert!(libc.is_distribution() && seen.outside_omitted == 0);
+    // What dpkg itself says of it, where there is dpkg.
+    let asked = Command::new("dpkg-query").args(["--show", "--showformat=${Version}\n", "libc6"]).output();
+    match asked.ok().filter(|answer| answer.status.success()) {
+        Some(answer) => {
+            let version = String::from_utf8(answer.stdout).unwrap().lines().next().unwrap().to_owned();
+            assert_eq!(libc.owner, Owner::Package(Package { name: "libc6".into(), version, intact: Some(true) }));
+        }
+        None => assert_eq!(libc.owner, Owner::Unknown),
+    }
 }
 
 /// A bind mount in a mount namespace of its own, with another name for everything: root, working directory, program.

@@ -246,6 +246,35 @@ pub struct Mapped {
     pub place: Place,
     /// Whether the file still has this name.
     pub link: LinkState,
+    /// Who brought it; asked of files of the distribution that a service's own processes run.
+    #[serde(default)]
+    pub owner: Owner,
+}
+
+/// Who brought a file that lies outside every release.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Owner {
+    /// It was not asked, or the node cannot tell.
+    #[default]
+    Unknown,
+    /// No package of the distribution.
+    Nobody,
+    /// This one.
+    Package(Package),
+}
+
+/// An installed package of the distribution that has a file of this name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Package {
+    /// Its name, without an architecture.
+    pub name: String,
+    /// Its version, in the distribution's own writing.
+    pub version: String,
+    /// Whether the file has the very bytes that the package brought: not another version's, and not changed. None where
+    /// that cannot be told.
+    pub intact: Option<bool>,
 }
 
 impl Mapped {

@@ -430,7 +430,10 @@ mod tests {
         let shown: Vec<String> = manifest.entries().iter().map(|entry| entry.path.to_string()).collect();
         assert_eq!(shown, ["a", "a b", "ü/b"]);
         let (shared, own) = (last.path.clone(), "ü/b".parse::<RelativePath>().unwrap());
-        assert_eq!((&shared, shared.cmp(&own), String::from(shared.clone())), (&own, Ordering::Equal, "ü/b".to_owned()));
+        assert_eq!(
+            (&shared, shared.cmp(&own), String::from(shared.clone())),
+            (&own, Ordering::Equal, "ü/b".to_owned())
+        );
         assert_eq!(std::collections::HashSet::from([shared, own]).len(), 1);
     }
 

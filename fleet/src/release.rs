@@ -38,7 +38,7 @@ pub struct Descriptor {
     pub health: Option<Probe>,
     /// The least evidence accepted as proof.
     pub minimum_grade: Grade,
-    /// Files outside the release that must be exactly these where its processes run or map them.
+    /// What files outside the release must be where its processes run or map them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pins: Vec<Pin>,
     /// Its files.
@@ -151,25 +151,36 @@ pub struct Run {
     pub stop_timeout: Millis,
 }
 
-/// Files outside the release that must have one of a few digests wherever the service's processes execute or map them.
+/// What files outside the release must be wherever the service's processes execute or map them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Pin {
-    /// An absolute path, in which `*` stands for any characters but `/`.
-    pub path: String,
-    /// What such a file may be: several while a fleet is being upgraded.
-    pub digests: Vec<Digest>,
+#[serde(untagged, rename_all = "camelCase", deny_unknown_fields)]
+pub enum Pin {
+    /// Files by their bytes.
+    File {
+        /// An absolute path, in which `*` stands for any characters but `/`.
+        path: String,
+        /// What such a file may be: several while a fleet is being upgraded.
+        digests: Vec<Digest>,
+    },
+    /// Files by the package of the distribution that brought them.
+    Package {
+        /// Its name, without an architecture.
+        package: String,
+        /// What may be installed: several while a fleet is being upgraded.
+        versions: Vec<String>,
+    },
 }
 
 /// The most pins of a release; a service maps dozens of files, and pins the few that matter.
 pub const MOST_PINS: usize = 64;
-/// The most digests of one pin: a fleet that runs more versions of one library has another problem.
-pub const MOST_PINNED_DIGESTS: usize = 16;
+/// The most digests or versions of one pin: a fleet that runs more of one library has another problem.
+pub const MOST_PINNED: usize = 16;
 
 impl Pin {
-    /// Whether it speaks of this path.
+    /// Whether it speaks of this path by itself, without asking who brought the file.
     pub fn covers(&self, path: &str) -> bool {
-        let (mut pattern, mut path) = (self.path.split('/'), path.split('/'));
+        let Self::File { path: pattern, .. } = self else { return false };
+        let (mut pattern, mut path) = (pattern.split('/'), path.split('/'));
         loop {
             match (pattern.next(), path.next()) {
                 (None, None) => return true,
@@ -265,8 +276,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn pins_are_files_or_packages_and_nothing_between() {
+        let digest = Digest([7; 32]);
+        let file = format!(r#"{{"path":"/usr/lib/libz.so","digests":["{digest}"]}}"#);
+        let package = r#"{"package":"zlib1g","versions":["1.2","1.3"]}"#;
+        for (text, pin) in [
+            (file.as_str(), Pin::File { path: "/usr/lib/libz.so".into(), digests: vec![digest] }),
+            (package, Pin::Package { package: "zlib1g".into(), versions: vec!["1.2".into(), "1.3".into()] }),
+        ] {
+            assert_eq!(serde_json::from_str::<Pin>(text).unwrap(), pin);
+            assert_eq!(serde_json::to_string(&pin).unwrap(), text);
+        }
+        for wrong in [r#"{"path":"/a"}"#, r#"{"package":"a","versions":[],"path":"/a"}"#, "{}"] {
+            assert!(serde_json::from_str::<Pin>(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn a_pin_covers_what_its_stars_leave_open_and_no_other_folder() {
-        let covers = |pattern: &str, path: &str| Pin { path: pattern.into(), digests: Vec::new() }.covers(path);
+        let covers = |pattern: &str, path: &str| Pin::File { path: pattern.into(), digests: Vec::new() }.covers(path);
         assert!(covers("/usr/lib/libc.so.6", "/usr/lib/libc.so.6"));
         assert!(covers("/usr/lib/*/libssl.so.*", "/usr/lib/x86_64-linux-gnu/libssl.so.3"));
         assert!(covers("/usr/lib/*a*b*", "/usr/lib/xaybz") && covers("/opt/*", "/opt/"));

@@ -61,7 +61,7 @@ pub struct ServiceFile {
     pub health: Option<Probe>,
     /// The least evidence accepted as proof; `digest` unless the file says otherwise.
     pub minimum_grade: Grade,
-    /// Files outside the release that must be exactly these.
+    /// What files outside the release must be.
     pub pins: Vec<Pin>,
     /// How it is deployed unless the command says otherwise.
     pub deploy: DeployDefaults,

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use fleet::Millis;
 use fleet::deployment::{Budget, OnFailure};
 use fleet::manifest::EntryKind;
-use fleet::release::Grade;
+use fleet::release::{Grade, Pin};
 use fleetctl::service_file::{self, Placement, VersionSource};
 
 fn here(path: &str) -> PathBuf {
@@ -108,6 +108,8 @@ proof:
   pin:
     - {path: "/usr/lib/*/libssl.so.3", digest: "sha256:abababababababababababababababababababababababababababababababab"}
     - {path: /usr/bin/python3.11, digest: ["sha256:abababababababababababababababababababababababababababababababab"]}
+    - {package: libc6, version: 2.36-9+deb12u10}
+    - {package: "libstdc++6", version: ["12.2.0-14", "1:13"]}
 deploy:
   segments: [1, "25%", 100%]
   order: spread:az
@@ -150,9 +152,20 @@ hooks:
         ("http://127.0.0.1:8080/healthz", 204, 3, Millis::from_secs(90))
     );
     assert_eq!(file.minimum_grade, Grade::Context);
-    let pins: Vec<_> = file.pins.iter().map(|pin| (pin.path.as_str(), pin.digests.as_slice())).collect();
-    let pinned = [fleet::Digest([0xab; 32])];
-    assert_eq!(pins, [("/usr/lib/*/libssl.so.3", &pinned[..]), ("/usr/bin/python3.11", &pinned[..])]);
+    let by_digest = |path: &str| Pin::File { path: path.into(), digests: vec![fleet::Digest([0xab; 32])] };
+    let by_package = |package: &str, versions: &[&str]| Pin::Package {
+        package: package.into(),
+        versions: versions.iter().map(|version| (*version).to_owned()).collect(),
+    };
+    assert_eq!(
+        file.pins,
+        [
+            by_digest("/usr/lib/*/libssl.so.3"),
+            by_digest("/usr/bin/python3.11"),
+            by_package("libc6", &["2.36-9+deb12u10"]),
+            by_package("libstdc++6", &["12.2.0-14", "1:13"]),
+        ]
+    );
     assert_eq!(file.deploy.segments, Some("1,25%,100%".parse().unwrap()));
     assert_eq!(
         (file.deploy.bake, file.deploy.max_failures, file.deploy.on_failure),

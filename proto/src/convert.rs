@@ -2,8 +2,8 @@
 //! field and the reason; nothing is guessed.
 
 use fleet::evidence::{
-    Attestation, Confirmation, DeviationKind, FileDeviation, Health, LinkState, Mapped, Parentage, Place, Process,
-    Progress, ServiceEvidence, Started, Stranger,
+    Attestation, Confirmation, DeviationKind, FileDeviation, Health, LinkState, Mapped, Owner, Package, Parentage,
+    Place, Process, Progress, ServiceEvidence, Started, Stranger,
 };
 use fleet::{Generation, Hold, Millis, Order, Timestamp};
 
@@ -360,6 +360,11 @@ impl From<Mapped> for v1::Mapped {
             release: m.release.map(Into::into),
             inside: m.place == Place::Inside,
             deleted: m.link == LinkState::Deleted,
+            package: match m.owner {
+                Owner::Unknown => None,
+                Owner::Nobody => Some(v1::Package::default()),
+                Owner::Package(Package { name, version, intact }) => Some(v1::Package { name, version, intact }),
+            },
         }
     }
 }
@@ -373,6 +378,13 @@ impl TryFrom<v1::Mapped> for Mapped {
             release: parse_optional("release", m.release.as_ref())?,
             place: if m.inside { Place::Inside } else { Place::Outside },
             link: if m.deleted { LinkState::Deleted } else { LinkState::Linked },
+            owner: match m.package {
+                None => Owner::Unknown,
+                Some(package) if package.name.is_empty() => Owner::Nobody,
+                Some(v1::Package { name, version, intact }) => {
+                    Owner::Package(Package { name: text(name), version: text(version), intact })
+                }
+            },
         })
     }
 }
@@ -391,7 +403,9 @@ mod tests {
             release: Some("r-aaaaaaaaaaaa".parse().unwrap()),
             place: Place::Inside,
             link: LinkState::Deleted,
+            owner: Owner::Nobody,
         };
+        let packaged = Owner::Package(Package { name: "libc6".into(), version: "2.36-9".into(), intact: Some(true) });
         let process = Process {
             pid: 7,
             parentage: Parentage::Stray,
@@ -399,7 +413,7 @@ mod tests {
             executable: mapped.clone(),
             mappings: vec![mapped.clone()],
             open: vec![mapped.clone(), mapped.clone()],
-            named: vec![Mapped { digest: None, ..mapped.clone() }],
+            named: vec![Mapped { digest: None, owner: Owner::Unknown, ..mapped.clone() }],
             open_omitted: 4,
             outside: 3,
             marker: Some("r-aaaaaaaaaaaa".parse().unwrap()),
@@ -448,7 +462,7 @@ mod tests {
             },
             stranger: Some(Stranger { address: "127.0.0.1:80".into(), process: "pid 9 x".into() }),
             hidden: 5,
-            outside: vec![Mapped { place: Place::Outside, ..mapped.clone() }],
+            outside: vec![Mapped { place: Place::Outside, owner: packaged.clone(), ..mapped.clone() }],
             outside_omitted: 6,
         };
         let attestation = Attestation {

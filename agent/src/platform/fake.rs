@@ -7,7 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fleet::evidence::{FileDeviation, LinkState, Mapped, Parentage, Place, Process, Started};
+use fleet::evidence::{FileDeviation, LinkState, Mapped, Owner, Parentage, Place, Process, Started};
 use fleet::manifest::{EntryKind, Manifest};
 use fleet::{Digest, Millis, ReleaseId, ServiceName};
 
@@ -350,6 +350,7 @@ fn shown(state: &State, scene: &Scene, actor: &Actor, look: &Look<'_>) -> Proces
             release: Some(release.clone()),
             place: Place::Inside,
             link: LinkState::Linked,
+            owner: Owner::Unknown,
         },
         mappings: Vec::new(),
         open: Vec::new(),

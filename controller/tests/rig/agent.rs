@@ -98,6 +98,7 @@ pub fn held(service: &str, generation: u64, release: &str, executable: String) -
         release: Some(release.into()),
         inside: true,
         deleted: false,
+        package: None,
     };
     let process = v1::Process {
         pid: 1,

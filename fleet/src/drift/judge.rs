@@ -2,10 +2,10 @@
 
 use crate::drift::{Catalogue, Finding, FindingKey, Kind};
 use crate::evidence::{
-    Confirmation, DeviationKind, Health, LinkState, Mapped, Parentage, Place, Process, Progress, ServiceEvidence,
-    Started,
+    Confirmation, DeviationKind, Health, LinkState, Mapped, Owner, Parentage, Place, Process, Progress,
+    ServiceEvidence, Started,
 };
-use crate::release::{Descriptor, Grade};
+use crate::release::{Descriptor, Grade, Pin};
 use crate::{Generation, Hold, Millis, Order, ReleaseId};
 
 /// Where a node stands with an order.
@@ -334,33 +334,48 @@ impl Scene<'_> {
     }
 
     /// Code of supervised processes for which nobody vouches: neither release nor package nor pin. With `LD_PRELOAD` or
-    /// `dlopen` it may do anything under the name of a program whose digest is right.
+    /// `dlopen` it may do anything under the name of a program whose digest is right. Where packages are pinned, it is not
+    /// enough to lie where packages are installed.
     fn foreign(&self, descriptor: &Descriptor) -> Option<&Mapped> {
+        let strict = pins_packages(descriptor);
         self.evidence.outside.iter().find(|mapped| {
-            mapped.link == LinkState::Linked
-                && !mapped.is_distribution()
-                && !descriptor.pins.iter().any(|pin| pin.covers(&mapped.path))
+            let packaged = match &mapped.owner {
+                Owner::Package(_) => true,
+                Owner::Nobody if strict => false,
+                Owner::Nobody | Owner::Unknown => mapped.is_distribution(),
+            };
+            mapped.link == LinkState::Linked && !packaged && !descriptor.pins.iter().any(|pin| pin.covers(&mapped.path))
         })
     }
 
     /// Pinned files of the distribution that are others than those pinned.
     fn pins(&self, descriptor: &Descriptor, findings: &mut Vec<Finding>) {
         for pin in &descriptor.pins {
-            for mapped in self.evidence.outside.iter().filter(|mapped| pin.covers(&mapped.path)) {
-                if mapped.digest.is_some_and(|digest| pin.digests.contains(&digest)) {
-                    continue;
+            for mapped in &self.evidence.outside {
+                let Some((expected, found)) = breach(pin, mapped) else { continue };
+                let finding = self.finding(Kind::Process, &mapped.path, &expected, found);
+                // Two pins may speak of one file, and one name may be two files.
+                if findings.iter().all(|earlier| earlier.key != finding.key) {
+                    findings.push(finding);
                 }
-                let allowed = pin.digests.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
-                let found = mapped.digest.map_or_else(|| "unreadable".into(), |digest| digest.to_string());
-                let gone = if mapped.link == LinkState::Deleted { " (deleted)" } else { "" };
-                let expected = format!("pinned to {allowed}");
-                findings.push(self.finding(Kind::Process, &mapped.path, &expected, format!("mapped{gone}: {found}")));
             }
         }
-        if self.evidence.outside_omitted > 0 && !descriptor.pins.is_empty() {
-            let found = format!("{} more files outside the release, not listed", self.evidence.outside_omitted);
-            findings.push(self.finding(Kind::Process, "(pins)", "every mapped file compared with the pins", found));
+        if let Some(reason) = self.why_pins_are_not_compared(descriptor) {
+            findings.push(self.finding(Kind::Process, "(pins)", "every mapped file compared with the pins", reason));
         }
+    }
+
+    /// Not to know is not to be right.
+    fn why_pins_are_not_compared(&self, descriptor: &Descriptor) -> Option<String> {
+        let omitted = self.evidence.outside_omitted;
+        if omitted > 0 && !descriptor.pins.is_empty() {
+            return Some(format!("{omitted} more files outside the release, not listed"));
+        }
+        let covered = |mapped: &Mapped| descriptor.pins.iter().any(|pin| pin.covers(&mapped.path));
+        let unknown = |mapped: &&Mapped| mapped.owner == Owner::Unknown && !covered(mapped);
+        let mapped = self.evidence.outside.iter().filter(|_| pins_packages(descriptor)).find(unknown)?;
+        let gone = if mapped.link == LinkState::Deleted { " (deleted)" } else { "" };
+        Some(format!("the node cannot tell which package brought {}{gone}; it asks dpkg's database only", mapped.path))
     }
 
     /// Old code is worth saying even when the order failed or the service is fenced.
@@ -423,6 +438,39 @@ fn below_release<'a>(mapped: &'a Mapped, release: &ReleaseId) -> Option<&'a str>
     mapped.release.as_ref().filter(|lies_in| *lies_in == release)?;
     let (_, below) = mapped.path.split_once(&format!("/releases/{release}/"))?;
     Some(below)
+}
+
+fn pins_packages(descriptor: &Descriptor) -> bool {
+    descriptor.pins.iter().any(|pin| matches!(pin, Pin::Package { .. }))
+}
+
+/// What a pin that speaks of a file expects and what was found, if that is something else.
+fn breach(pin: &Pin, mapped: &Mapped) -> Option<(String, String)> {
+    let gone = if mapped.link == LinkState::Deleted { " (deleted)" } else { "" };
+    match (pin, &mapped.owner) {
+        (Pin::File { digests, .. }, _) if pin.covers(&mapped.path) => {
+            if mapped.digest.is_some_and(|digest| digests.contains(&digest)) {
+                return None;
+            }
+            let allowed = digests.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
+            let found = mapped.digest.map_or_else(|| "unreadable".into(), |digest| digest.to_string());
+            Some((format!("pinned to {allowed}"), format!("mapped{gone}: {found}")))
+        }
+        (Pin::Package { package, versions }, Owner::Package(brought)) if brought.name == *package => {
+            let expected = || format!("pinned to package {package} {}", versions.join(" or "));
+            if !versions.contains(&brought.version) {
+                return Some((expected(), format!("mapped{gone}: of package {package} {}", brought.version)));
+            }
+            let bytes = match brought.intact {
+                Some(true) => return None,
+                // Replaced under the running service, or changed: its name is the package's, its bytes are not.
+                Some(false) => "other bytes than those",
+                None => "bytes that cannot be compared with those",
+            };
+            Some((expected(), format!("mapped{gone}: {bytes} of package {package} {}", brought.version)))
+        }
+        (Pin::File { .. } | Pin::Package { .. }, _) => None,
+    }
 }
 
 fn name(process: &Process) -> String {

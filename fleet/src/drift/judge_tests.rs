@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::*;
-use crate::evidence::Stranger;
+use crate::evidence::{Owner, Package, Stranger};
 use crate::manifest::{Entry, EntryKind, Manifest};
 use crate::release::{DESCRIPTOR_FORMAT, Run};
 use crate::{Digest, Millis};
@@ -64,6 +64,7 @@ fn process() -> Process {
             release: Some(NEW.parse().unwrap()),
             place: Place::Inside,
             link: LinkState::Linked,
+            owner: Owner::Unknown,
         },
         mappings: Vec::new(),
         open: Vec::new(),
@@ -85,6 +86,7 @@ fn interpreter() -> Process {
         release: None,
         place: Place::Outside,
         link: LinkState::Linked,
+        owner: Owner::Unknown,
     };
     Process { executable: python, ..process() }
 }
@@ -166,6 +168,7 @@ fn an_old_process_is_found_however_its_file_looks() {
         release: None,
         place: Place::Outside,
         link: LinkState::Linked,
+        owner: Owner::Unknown,
     };
     for executable in [renamed_over, by_symlink_switch, copied_elsewhere.clone()] {
         for parentage in [Parentage::Supervised, Parentage::Stray] {
@@ -205,6 +208,7 @@ fn code_of_no_release_is_never_proven() {
         release: None,
         place: Place::Outside,
         link: LinkState::Deleted,
+        owner: Owner::Unknown,
         path: "/opt/x".into(),
     };
     for executable in [unknown, unreadable, deleted] {
@@ -308,6 +312,7 @@ fn read(path: &str, digest: u8, release: Option<&str>) -> Mapped {
         release: release.map(|id| id.parse().unwrap()),
         place: if release.is_some() { Place::Inside } else { Place::Outside },
         link: LinkState::Linked,
+        owner: Owner::Unknown,
     }
 }
 
@@ -395,8 +400,8 @@ fn a_library_upgraded_under_a_service_is_a_finding_only_where_it_is_pinned() {
     assert_eq!(kinds(&maps(&upgraded("/usr/local/lib/libssl.so.3"))), [Kind::Process]);
 
     let pinned = |digest: u8, seen: &ServiceEvidence| {
-        let pin = crate::release::Pin { path: "/*/libssl.so.3".into(), digests: vec![Digest([digest; 32])] };
-        let usr = crate::release::Pin { path: "/usr/lib/*/libssl.so.3".into(), ..pin.clone() };
+        let [pin, usr] = ["/*/libssl.so.3", "/usr/lib/*/libssl.so.3"]
+            .map(|path| Pin::File { path: path.into(), digests: vec![Digest([digest; 32])] });
         let strict = Descriptor { pins: vec![pin, usr], ..(*descriptor(2)).clone() };
         let mut catalogue = Catalogue::default();
         catalogue.add(NEW.parse().unwrap(), Arc::new(strict), Digest([102; 32]));
@@ -414,11 +419,62 @@ fn a_library_upgraded_under_a_service_is_a_finding_only_where_it_is_pinned() {
 }
 
 #[test]
+fn a_pin_by_package_asks_for_version_and_bytes_and_for_a_node_that_can_tell() {
+    let strict = |versions: &[&str]| {
+        let versions = versions.iter().map(|version| (*version).to_owned()).collect();
+        vec![Pin::Package { package: "libssl3".into(), versions }]
+    };
+    let brought = |name: &str, intact| {
+        Owner::Package(Package { name: name.into(), version: "3.0.18-1".into(), intact: Some(intact) })
+    };
+    let compared = |outside: Vec<Mapped>, pins: Vec<Pin>| {
+        let mut catalogue = Catalogue::default();
+        let strict = Descriptor { pins, ..(*descriptor(2)).clone() };
+        catalogue.add(NEW.parse().unwrap(), Arc::new(strict), Digest([102; 32]));
+        let seen = ServiceEvidence { outside, ..evidence() };
+        let findings = compare(&hold_new(), Some(&seen), &catalogue).findings;
+        findings.into_iter().map(|finding| format!("{}: {}", finding.key.what, finding.found)).collect::<Vec<_>>()
+    };
+    let libssl = |owner| Mapped { owner, ..read("/usr/lib/x86_64-linux-gnu/libssl.so.3", 70, None) };
+    let found = |owner: Owner, versions: &[&str]| compared(vec![libssl(owner)], strict(versions));
+    assert!(found(brought("libssl3", true), &["3.0.18-1"]).is_empty());
+    assert!(found(brought("libssl3", true), &["3.0.19-1", "3.0.18-1"]).is_empty(), "one of several");
+    assert!(found(brought("libssl3-other", false), &["3.0.19-1"]).is_empty(), "another package's");
+    let other = found(brought("libssl3", true), &["3.0.19-1"]);
+    assert!(
+        matches!(&other[..], [one] if one.ends_with("libssl.so.3: mapped: of package libssl3 3.0.18-1")),
+        "{other:?}"
+    );
+    let changed = found(brought("libssl3", false), &["3.0.18-1"]);
+    assert!(matches!(&changed[..], [one] if one.contains("other bytes than those of package libssl3")), "{changed:?}");
+    let package = Package { name: "libssl3".into(), version: "3.0.18-1".into(), intact: None };
+    let dark = found(Owner::Package(package), &["3.0.18-1"]);
+    assert!(matches!(&dark[..], [one] if one.contains("bytes that cannot be compared")), "{dark:?}");
+    let unknown = found(Owner::Unknown, &["3.0.18-1"]);
+    assert!(matches!(&unknown[..], [one] if one.starts_with("(pins): the node cannot tell")), "{unknown:?}");
+    assert!(compared(vec![libssl(Owner::Unknown)], Vec::new()).is_empty(), "nobody asked");
+    // One name, two files, two pins: told once.
+    let twice = compared(vec![libssl(brought("libssl3", false)); 2], [strict(&["1"]), strict(&["2"])].concat());
+    assert_eq!(twice.len(), 1, "{twice:?}");
+    // Beside the package's own file, where packages are installed: nobody vouches for it, unless a pin does.
+    let beside = Mapped { owner: Owner::Nobody, ..read("/usr/lib/x86_64-linux-gnu/libssl.so.3.0.0", 71, None) };
+    let grade = |pins: Vec<Pin>| {
+        let mut catalogue = Catalogue::default();
+        let asking = Descriptor { pins, minimum_grade: Grade::Digest, ..(*descriptor(2)).clone() };
+        catalogue.add(NEW.parse().unwrap(), Arc::new(asking), Digest([102; 32]));
+        let seen = ServiceEvidence { outside: vec![beside.clone()], ..evidence() };
+        compare(&hold_new(), Some(&seen), &catalogue).findings.len()
+    };
+    let vouched = Pin::File { path: "/usr/lib/*/libssl.so.3.0.0".into(), digests: vec![Digest([71; 32])] };
+    assert_eq!((grade(Vec::new()), grade(strict(&["1"])), grade([strict(&["1"]), vec![vouched]].concat())), (0, 1, 0));
+}
+
+#[test]
 fn code_that_nobody_vouches_for_lowers_the_grade_and_is_named() {
     let hook = read("/tmp/hook.so", 80, None);
     let preloaded = ServiceEvidence { outside: vec![read("/usr/lib/libc.so.6", 81, None), hook.clone()], ..evidence() };
     let compared = |minimum: Grade, pinned: &str, seen: &ServiceEvidence| {
-        let pin = crate::release::Pin { path: pinned.into(), digests: vec![Digest([80; 32])] };
+        let pin = Pin::File { path: pinned.into(), digests: vec![Digest([80; 32])] };
         let strict = Descriptor { minimum_grade: minimum, pins: vec![pin], ..(*descriptor(2)).clone() };
         let mut catalogue = Catalogue::default();
         catalogue.add(NEW.parse().unwrap(), Arc::new(strict), Digest([102; 32]));

@@ -173,12 +173,28 @@ fn seen_of(seen: &v1::Seen) -> String {
     for file in &seen.outside {
         let digest = file.digest.as_deref().unwrap_or("unreadable");
         let gone = if file.deleted { " (deleted)" } else { "" };
-        text += &format!("    {digest}  {}{gone}\n", plain(&file.path));
+        text += &format!("    {digest}  {}{gone}{}\n", plain(&file.path), brought_by(file));
     }
     if seen.outside_omitted > 0 {
         text += &format!("    and {} more\n", seen.outside_omitted);
     }
     text
+}
+
+/// The package that brought a file, as far as the node can tell.
+fn brought_by(file: &v1::Mapped) -> String {
+    match &file.package {
+        None => String::new(),
+        Some(package) if package.name.is_empty() => "  of no package".to_owned(),
+        Some(package) => {
+            let other = match package.intact {
+                Some(true) => "",
+                Some(false) => "other bytes than those ",
+                None => "bytes that cannot be compared with those ",
+            };
+            format!("  {other}of {} {}", plain(&package.name), plain(&package.version))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -233,10 +249,13 @@ db-01   unmanaged    -            ?      -      never  never
     #[test]
     fn what_was_seen_of_a_service_is_told_with_what_may_be_pinned() {
         let digest = format!("sha256:{}", "ab".repeat(32));
-        let outside = |path: &str, deleted| v1::Mapped {
+        let package =
+            |name: &str, intact| v1::Package { name: name.into(), version: "3.0.19-1".into(), intact: Some(intact) };
+        let outside = |path: &str, deleted, package| v1::Mapped {
             path: path.into(),
             digest: Some(digest.clone()),
             deleted,
+            package,
             ..v1::Mapped::default()
         };
         let seen = v1::Seen {
@@ -246,7 +265,12 @@ db-01   unmanaged    -            ?      -      never  never
             hashed_ms: None,
             processes: 2,
             hidden: 3,
-            outside: vec![outside("/usr/lib/libc.so.6", false), outside("/usr/lib/libssl.so.3", true)],
+            outside: vec![
+                outside("/usr/lib/libc.so.6", false, None),
+                outside("/usr/lib/libcrypto.so.3", false, Some(package("libssl3", true))),
+                outside("/usr/lib/libssl.so.3", true, Some(package("libssl3", false))),
+                outside("/tmp/hook.so", false, Some(package("", false))),
+            ],
             outside_omitted: 1,
             ..v1::Seen::default()
         };
@@ -257,7 +281,9 @@ db-01   unmanaged    -            ?      -      never  never
   3 processes of other users may not be looked into
   outside the release:
     {digest}  /usr/lib/libc.so.6
-    {digest}  /usr/lib/libssl.so.3 (deleted)
+    {digest}  /usr/lib/libcrypto.so.3  of libssl3 3.0.19-1
+    {digest}  /usr/lib/libssl.so.3 (deleted)  other bytes than those of libssl3 3.0.19-1
+    {digest}  /tmp/hook.so  of no package
     and 1 more
 "
             )

@@ -44,7 +44,7 @@ pub(super) const HEALTH: Keys =
     Keys { of: "health", supported: &["http", "interval", "successes", "timeout"], later: &["expect_version"] };
 pub(super) const HTTP: Keys = Keys { of: "http", supported: &["url", "path", "status"], later: &["contains"] };
 pub(super) const PROOF: Keys = Keys { of: "proof", supported: &["minimum_grade", "pin"], later: &[] };
-pub(super) const PIN: Keys = Keys { of: "proof.pin", supported: &["path", "digest"], later: &["package"] };
+pub(super) const PIN: Keys = Keys { of: "proof.pin", supported: &["path", "digest", "package", "version"], later: &[] };
 pub(super) const DEPLOY: Keys = Keys {
     of: "deploy",
     supported: &[

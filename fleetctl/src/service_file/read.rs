@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use fleet::Millis;
-use fleet::release::{Grade, MOST_PINNED_DIGESTS, MOST_PINS, Pin, Probe, Run};
+use fleet::release::{Grade, MOST_PINNED, MOST_PINS, Pin, Probe, Run};
 
 use super::command;
 use super::error::Problem;
@@ -356,6 +356,8 @@ fn proof(node: Node) -> Result<(Grade, Vec<Pin>), Problem> {
 
 /// What `sha256sum` prints, with its name before it.
 const DIGEST_EXAMPLE: &str = "digest: \"sha256:…64 hexadecimal digits…\"";
+/// What `dpkg-query -W` prints.
+const VERSION_EXAMPLE: &str = "version: \"3.0.19-1~deb12u1\"";
 
 fn pins(node: Node) -> Result<Vec<Pin>, Problem> {
     let place = node.place;
@@ -366,11 +368,33 @@ fn pins(node: Node) -> Result<Vec<Pin>, Problem> {
             format!("'proof.pin' has {} items, more than the {MOST_PINS} accepted", items.len()),
         ));
     }
-    items.into_iter().map(pin).collect()
+    let mut pins: Vec<Pin> = Vec::new();
+    for item in items {
+        let place = item.place;
+        let pin = pin(item)?;
+        let is_same = |earlier: &Pin| match (earlier, &pin) {
+            (Pin::Package { package, .. }, Pin::Package { package: again, .. }) => package == again,
+            (Pin::File { path, .. }, Pin::File { path: again, .. }) => path == again,
+            (Pin::Package { .. } | Pin::File { .. }, _) => false,
+        };
+        if pins.iter().any(is_same) {
+            return Err(Problem::new(place, "'proof.pin' speaks of this twice, and no file can be both")
+                .help("list what is allowed in one item: version: [\"1.0-1\", \"1.0-2\"]"));
+        }
+        pins.push(pin);
+    }
+    Ok(pins)
 }
 
 fn pin(node: Node) -> Result<Pin, Problem> {
     let mut section = Section::open(node, &keys::PIN)?;
+    match section.take("package")? {
+        Some(package) => package_pin(section, &package),
+        None => file_pin(section),
+    }
+}
+
+fn file_pin(mut section: Section) -> Result<Pin, Problem> {
     let path_node = section.require("path", "path: /usr/lib/*/libssl.so.3")?;
     let path = text(&path_node, "proof.pin.path")?;
     if !path.starts_with('/') || path.split('/').skip(1).any(|part| matches!(part, "" | "." | ".." | "**")) {
@@ -380,18 +404,61 @@ fn pin(node: Node) -> Result<Pin, Problem> {
         )
         .help("write the path as the kernel shows it, where * stands for anything but '/': /usr/lib/*/libssl.so.3"));
     }
-    let node = section.require("digest", DIGEST_EXAMPLE)?;
+    refuse_beside(&mut section, "version", "a file is pinned by 'digest'; 'version' belongs to 'package'")?;
+    let nodes = alternatives(section.require("digest", DIGEST_EXAMPLE)?, "proof.pin.digest", DIGEST_EXAMPLE)?;
+    let digests = nodes.iter().map(|node| parsed(node, "proof.pin.digest")).collect::<Result<_, _>>()?;
+    Ok(Pin::File { path, digests })
+}
+
+fn package_pin(mut section: Section, package_node: &Node) -> Result<Pin, Problem> {
+    let package = text(package_node, "proof.pin.package")?;
+    // deb-control(5): what else a name has is an architecture behind a colon, which is not compared.
+    let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte);
+    if package.is_empty() || !package.bytes().all(is_name) {
+        return Err(Problem::new(
+            package_node.place,
+            format!("'proof.pin.package' is '{}', which is no name of a package", shown(&package)),
+        )
+        .help("write the name as `dpkg -S FILE` tells it, without an architecture: libssl3"));
+    }
+    for key in ["path", "digest"] {
+        refuse_beside(&mut section, key, "a package is pinned by 'version'; files are pinned by 'path' and 'digest'")?;
+    }
+    let nodes = alternatives(section.require("version", VERSION_EXAMPLE)?, "proof.pin.version", VERSION_EXAMPLE)?;
+    let versions = nodes
+        .iter()
+        .map(|node| {
+            let version = text(node, "proof.pin.version")?;
+            if version.is_empty() || version.contains(|character: char| character.is_whitespace()) {
+                let problem = format!("'proof.pin.version' is '{}', which is no version", shown(&version));
+                return Err(Problem::new(node.place, problem).help("dpkg-query -W PACKAGE tells what is installed"));
+            }
+            Ok(version)
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(Pin::Package { package, versions })
+}
+
+/// Refuses a key that says something else than what the rest of the mapping is about.
+fn refuse_beside(section: &mut Section, key: &str, rule: &str) -> Result<(), Problem> {
+    match section.take(key)? {
+        Some(node) => Err(Problem::new(node.place, format!("'proof.pin.{key}' does not belong here")).help(rule)),
+        None => Ok(()),
+    }
+}
+
+/// One value, or a list of a few.
+fn alternatives(node: Node, name: &str, example: &'static str) -> Result<Vec<Node>, Problem> {
     let place = node.place;
     let nodes = match &node.value {
-        Value::List(_) => list(node, "proof.pin.digest", DIGEST_EXAMPLE)?,
+        Value::List(_) => list(node, name, example)?,
         _ => vec![node],
     };
-    if nodes.is_empty() || nodes.len() > MOST_PINNED_DIGESTS {
+    if nodes.is_empty() || nodes.len() > MOST_PINNED {
         return Err(Problem::new(
             place,
-            format!("'proof.pin.digest' has {} digests, and 1 to {MOST_PINNED_DIGESTS} are accepted", nodes.len()),
+            format!("'{name}' has {} items, and 1 to {MOST_PINNED} are accepted", nodes.len()),
         ));
     }
-    let digests = nodes.iter().map(|node| parsed(node, "proof.pin.digest")).collect::<Result<_, _>>()?;
-    Ok(Pin { path, digests })
+    Ok(nodes)
 }

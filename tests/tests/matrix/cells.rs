@@ -9,7 +9,9 @@ use std::process::Command;
 use std::sync::Arc;
 
 use fleet::drift::{Catalogue, Comparison, Finding, Standing, compare};
-use fleet::evidence::{Confirmation, Health, LinkState, Mapped, Place, Process, Progress, ServiceEvidence, Started};
+use fleet::evidence::{
+    Confirmation, Health, LinkState, Mapped, Owner, Place, Process, Progress, ServiceEvidence, Started,
+};
 use fleet::manifest::{Entry, EntryKind, Manifest};
 use fleet::release::{DESCRIPTOR_FORMAT, Descriptor, Grade, Run};
 use fleet::{Digest, Generation, Hold, Millis, Order, ReleaseId};
@@ -186,6 +188,7 @@ impl<'a> Cell<'a> {
             release: None,
             place: Place::Outside,
             link: LinkState::Linked,
+            owner: Owner::Unknown,
         };
         let (executable, nothing) = (placed(left.executable.clone()), Vec::new());
         // As everything looks that is right.

@@ -3,7 +3,9 @@
 //! default, in as many arenas as threads ever needed one: with 20,000 files 45 MiB, and 20 more after a few deployments,
 //! where 7 MiB are in use. And every piece of code that was executed once stays mapped: all of it after a deployment.
 
-use std::fs;
+use std::ops::Range;
+
+use nix::libc;
 
 /// Gives back what is free between what is in use, and lets go of the program's own code and constants, which were needed
 /// until now: those stay in the kernel's page cache, which is free to drop them, and are mapped again where they are needed
@@ -13,32 +15,47 @@ pub fn give_back() {
     {
         // SAFETY: it takes no pointer, and glibc locks what it touches.
         #[allow(unsafe_code)]
-        let _ = unsafe { nix::libc::malloc_trim(0) };
+        let _ = unsafe { libc::malloc_trim(0) };
     }
-    let Ok(maps) = fs::read_to_string("/proc/self/maps") else { return };
-    for range in maps.lines().filter_map(untouched) {
-        // SAFETY: of a private mapping of a file that cannot be written to, and never was, the kernel forgets nothing but
-        // what it can read from the file again, whoever executes it meanwhile (madvise(2), MADV_DONTNEED).
+    for range in unwritten() {
+        // SAFETY: nobody writes to these pages and nobody unmaps them, so the kernel forgets nothing but what it reads from
+        // the file again for whoever needs it (madvise(2), MADV_DONTNEED).
         #[allow(unsafe_code)]
-        let answer = unsafe {
-            nix::libc::madvise(range.start as *mut nix::libc::c_void, range.end - range.start, nix::libc::MADV_DONTNEED)
-        };
+        let answer =
+            unsafe { libc::madvise(range.start as *mut libc::c_void, range.end - range.start, libc::MADV_DONTNEED) };
         if answer != 0 {
-            tracing::debug!("code that is not needed stays in memory: {}", std::io::Error::last_os_error());
+            tracing::debug!("what is not needed stays in memory: {}", std::io::Error::last_os_error());
         }
     }
 }
 
-/// The addresses of code and constants from a file that nobody has written to, by a line of /proc/self/maps. A linker does
-/// write to some of what is `r--p` before it locks it, but never to what a file begins with: there lies its header.
-fn untouched(line: &str) -> Option<std::ops::Range<usize>> {
-    let mut fields = line.split_ascii_whitespace();
-    let (begin, end) = fields.next()?.split_once('-')?;
-    let (permitted, offset) = (fields.next()?, fields.next()?);
-    let of_a_file = fields.nth(1)? != "0";
-    let number = |text| usize::from_str_radix(text, 16).ok();
-    let untouched = permitted == "r-xp" || (permitted == "r--p" && number(offset)? == 0);
-    (of_a_file && untouched).then_some(number(begin)?..number(end)?)
+/// The whole pages of the program's own segments that nothing is ever written to. Not those of libraries, which come and go.
+/// What the loader writes to before it locks it (`PT_GNU_RELRO`) is part of a writable segment.
+fn unwritten() -> Vec<Range<usize>> {
+    const PAGE: usize = 4_096;
+    let mut found: Vec<Range<usize>> = Vec::new();
+    // SAFETY: the loader calls it for the program first, with headers that stay where they are, and is told to stop then;
+    // the last argument is what is handed on, and lives until the call returns.
+    #[allow(unsafe_code)]
+    unsafe extern "C" fn take(
+        info: *mut libc::dl_phdr_info,
+        _size: libc::size_t,
+        found: *mut libc::c_void,
+    ) -> libc::c_int {
+        let (info, found) = unsafe { (&*info, &mut *found.cast::<Vec<Range<usize>>>()) };
+        let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
+        let unwritten =
+            headers.iter().filter(|header| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0);
+        found.extend(unwritten.map(|header| {
+            let begin = info.dlpi_addr as usize + header.p_vaddr as usize;
+            begin.next_multiple_of(PAGE)..(begin + header.p_memsz as usize) / PAGE * PAGE
+        }));
+        1
+    }
+    #[allow(unsafe_code)]
+    let _ = unsafe { libc::dl_iterate_phdr(Some(take), (&raw mut found).cast()) };
+    found.retain(|range| range.start < range.end);
+    found
 }
 
 /// Has the C library keep one arena, and give back at once whatever is large. To be called before the first thread is
@@ -46,7 +63,7 @@ fn untouched(line: &str) -> Option<std::ops::Range<usize>> {
 pub fn be_frugal() {
     #[cfg(target_env = "gnu")]
     {
-        use nix::libc::{M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, mallopt};
+        use libc::{M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, mallopt};
         const LARGE: i32 = 64 << 10;
         for (parameter, value) in [(M_ARENA_MAX, 1), (M_MMAP_THRESHOLD, LARGE), (M_TRIM_THRESHOLD, LARGE)] {
             // SAFETY: a parameter that is known and a number; no other thread allocates yet.
@@ -64,20 +81,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_a_file_still_has_is_let_go() {
-        let let_go = |line| untouched(line).is_some();
-        assert!(let_go("55d0c0a00000-55d0c1200000 r-xp 00270000 fe:00 4711    /usr/bin/fleet-agent"));
-        assert!(let_go("55d0c0800000-55d0c0a00000 r--p 00000000 fe:00 4711    /usr/bin/fleet-agent"));
-        for other in [
-            "55d0c1200000-55d0c1300000 r--p 00a00000 fe:00 4711    /usr/bin/fleet-agent",
-            "55d0c1200000-55d0c1300000 rwxp 00a00000 fe:00 4711    /usr/bin/fleet-agent",
-            "7ffde9b00000-7ffde9b02000 r-xp 00000000 00:00 0       [vdso]",
-            "7f0000000000-7f0000001000 r-xp 00000000 00:00 0",
-            "",
-            "r-xp",
-        ] {
-            assert!(!let_go(other), "{other}");
-        }
+    fn the_program_s_code_is_let_go_and_nothing_that_is_written_to() {
+        static WRITTEN: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(0);
+        let found = unwritten();
+        let holds = |address: usize| found.iter().any(|range| range.contains(&address));
+        assert!(holds(give_back as fn() as usize), "{found:?}");
+        assert!(!holds(&raw const WRITTEN as usize) && !holds(&raw const found as usize), "{found:?}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::digests::Digests;
 use super::ears::Ears;
+use super::packages::Packages;
 use super::proc;
 use super::processes::{Found, Watch};
 use super::programs::Programs;
@@ -97,7 +98,7 @@ impl LinuxObserver {
         Ok(Self {
             _ears: Ears::open(watches, programs, notice.clone())?,
             _rehash: Rehash::begin(trees.clone(), notice)?,
-            watch: Watch { scope, services_root, boot_id: proc::boot_id()?, home },
+            watch: Watch { scope, services_root, boot_id: proc::boot_id()?, home, packages: Packages::new() },
             digests: Digests::default(),
             trees,
             recall: Recall::default(),

@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use fleet::evidence::{LinkState, Mapped, Parentage, Place, Process, Started};
+use fleet::evidence::{LinkState, Mapped, Owner, Parentage, Place, Process, Started};
 use fleet::{Digest, Millis, ReleaseId};
 
 use super::descriptors::{Descriptors, descriptors};
@@ -17,6 +17,7 @@ use super::interpreter::{self, Named};
 use super::lineage::{Glimpse, Lineage, glimpses, snapshot};
 use super::maps::{self, Inode, Mapping, Mappings};
 use super::origin;
+use super::packages::Packages;
 use super::proc;
 use super::view::{self, Home, View, is_same};
 use crate::platform::{Look, Scope};
@@ -39,6 +40,7 @@ pub(super) struct Watch {
     pub(super) services_root: PathBuf,
     pub(super) boot_id: String,
     pub(super) home: Home,
+    pub(super) packages: Packages,
 }
 
 /// What a look at the processes of the node found.
@@ -71,7 +73,29 @@ struct Round<'a> {
     own_program: Option<PathBuf>,
     hidden: u32,
     /// Each file once: by path and digest, since one path may have been several files.
-    outside: BTreeMap<(String, Option<Digest>), Mapped>,
+    outside: BTreeMap<(String, Option<Digest>), Outside>,
+}
+
+/// A file of the distribution, or of nobody, that a process runs.
+struct Outside {
+    mapped: Mapped,
+    bytes: Bytes,
+}
+
+/// Where the bytes can be read that are really run.
+enum Bytes {
+    Mapped(u32, Mapping),
+    /// Behind this link of /proc.
+    Executed(PathBuf),
+}
+
+impl Outside {
+    fn open(&self) -> Option<File> {
+        match &self.bytes {
+            Bytes::Mapped(pid, mapping) => mapping.open(*pid).ok(),
+            Bytes::Executed(link) => File::open(link).ok(),
+        }
+    }
 }
 
 /// What a process is by the kernel's word, to be compared before and after it is read.
@@ -97,7 +121,7 @@ impl Face {
 /// A process as it was read once, and what it maps of the distribution.
 struct Reading {
     process: Process,
-    outside: Vec<Mapped>,
+    outside: Vec<Outside>,
 }
 
 /// The executable of a process.
@@ -113,7 +137,7 @@ struct Executable {
 
 /// Something that may be code of the service and could not be read: it proves nothing, and spoils the proof.
 fn unseen(path: String) -> Mapped {
-    Mapped { path, digest: None, release: None, place: Place::Inside, link: LinkState::Linked }
+    Mapped { path, digest: None, release: None, place: Place::Inside, link: LinkState::Linked, owner: Owner::Unknown }
 }
 
 /// Whose details are read in a look.
@@ -164,12 +188,27 @@ impl Watch {
         };
         let meant = snapshot.into_iter().filter(|(pid, _)| is_meant(pid));
         let processes = meant.filter_map(|(_, glimpse)| round.settled(glimpse)).collect();
-        let mut outside: Vec<Mapped> = round.outside.into_values().collect();
+        let mut outside: Vec<Outside> = round.outside.into_values().collect();
         // First what is least expected: files of no package, then those that were replaced.
-        outside.sort_by_key(|mapped| (mapped.is_distribution(), mapped.link == LinkState::Linked));
+        outside.sort_by_key(|Outside { mapped, .. }| (mapped.is_distribution(), mapped.link == LinkState::Linked));
         let outside_omitted = u32::try_from(outside.len().saturating_sub(MOST_OUTSIDE)).unwrap_or(u32::MAX);
         outside.truncate(MOST_OUTSIDE);
-        Ok(Found { processes, hidden: round.hidden, outside, outside_omitted })
+        Ok(Found { processes, hidden: round.hidden, outside: self.owned(outside), outside_omitted })
+    }
+
+    /// The files with who brought them.
+    fn owned(&self, outside: Vec<Outside>) -> Vec<Mapped> {
+        self.packages.learn(outside.iter().map(|outside| Path::new(&outside.mapped.path)));
+        let owner = |outside: &Outside| {
+            let Mapped { path, digest, link, .. } = &outside.mapped;
+            let Some(digest) = digest else { return Owner::Unknown };
+            match self.packages.owner(Path::new(path), digest, || outside.open()) {
+                // It had this name when somebody brought it; the next version may have another.
+                Owner::Nobody if *link == LinkState::Deleted => Owner::Unknown,
+                owner => owner,
+            }
+        };
+        outside.into_iter().map(|outside| Mapped { owner: owner(&outside), ..outside.mapped }).collect()
     }
 }
 
@@ -196,8 +235,8 @@ impl Round<'_> {
             return None;
         };
         if process.parentage == Parentage::Supervised {
-            let key = |mapped: &Mapped| (mapped.path.clone(), mapped.digest);
-            self.outside.extend(outside.into_iter().map(|mapped| (key(&mapped), mapped)));
+            let key = |outside: &Outside| (outside.mapped.path.clone(), outside.mapped.digest);
+            self.outside.extend(outside.into_iter().map(|outside| (key(&outside), outside)));
         }
         Some(process)
     }
@@ -265,7 +304,8 @@ impl Round<'_> {
         };
         let interpreter =
             Some(&process.executable).filter(|mapped| mapped.place == Place::Outside && mapped.path.starts_with('/'));
-        let interpreter = interpreter.cloned();
+        let interpreter =
+            interpreter.cloned().map(|mapped| Outside { mapped, bytes: Bytes::Executed(glimpse.details.join("exe")) });
         Some(Reading { outside: outside.into_iter().chain(interpreter).collect(), process })
     }
 
@@ -364,6 +404,7 @@ impl Round<'_> {
                 release: None,
                 place: Place::Outside,
                 link: LinkState::Linked,
+                owner: Owner::Unknown,
             };
             return Executable { shown: PathBuf::new(), path: PathBuf::new(), inode: None, mapped };
         };
@@ -388,7 +429,7 @@ impl Round<'_> {
         executable: &Executable,
         mappings: &Mappings,
         parentage: Parentage,
-    ) -> (Vec<Mapped>, Vec<Mapped>) {
+    ) -> (Vec<Mapped>, Vec<Outside>) {
         let (mut reported, mut outside) = (Vec::new(), Vec::new());
         for mapping in &mappings.files {
             if mapping.shown == executable.shown && executable.inode.is_none_or(|inode| inode == mapping.inode.number) {
@@ -404,7 +445,8 @@ impl Round<'_> {
             let link = if deleted { LinkState::Deleted } else { LinkState::Linked };
             let described = self.describe(&path, digest, link);
             if described.place == Place::Outside {
-                outside.push(described.clone());
+                let pid = glimpse.stat.identity.pid;
+                outside.push(Outside { mapped: described.clone(), bytes: Bytes::Mapped(pid, mapping.clone()) });
             }
             if ours || digest.is_some_and(|digest| self.look.known.contains(&digest)) {
                 reported.push(described);
@@ -498,7 +540,14 @@ impl Round<'_> {
 
     fn describe(&self, path: &Path, digest: Option<Digest>, link: LinkState) -> Mapped {
         let place = if self.is_ours(path) { Place::Inside } else { Place::Outside };
-        Mapped { path: path.to_string_lossy().into_owned(), digest, release: self.release_of(path), place, link }
+        Mapped {
+            path: path.to_string_lossy().into_owned(),
+            digest,
+            release: self.release_of(path),
+            place,
+            link,
+            owner: Owner::Unknown,
+        }
     }
 
     /// Whether a file is to be held against the manifest: it lies below the service's root, or has no place of its own
