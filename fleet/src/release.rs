@@ -273,6 +273,7 @@ pub struct GradeError(String);
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -19,6 +19,7 @@ mod maps;
 pub mod memory;
 mod observer;
 mod origin;
+mod pace;
 mod packages;
 mod proc;
 mod processes;
@@ -39,6 +40,7 @@ mod view;
 mod watch;
 
 pub use decoy::Decoy;
-pub use observer::{LinuxObserver, WatchPace};
+pub use observer::LinuxObserver;
+pub use pace::WatchPace;
 pub use supervisor::LinuxSupervisor;
 pub use watch::WatchLimits;

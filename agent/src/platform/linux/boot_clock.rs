@@ -22,6 +22,15 @@ pub(super) fn since(then: Millis) -> Millis {
     Millis(now().0.saturating_sub(then.0))
 }
 
+/// The processor time that this thread has taken.
+pub(super) fn thread_nanos() -> u64 {
+    #[allow(clippy::unnecessary_cast)]
+    let nanos = |time: nix::sys::time::TimeSpec| {
+        (time.tv_sec() as i64).saturating_mul(1_000_000_000).saturating_add(time.tv_nsec() as i64)
+    };
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(0, |time| u64::try_from(nanos(time)).unwrap_or(0))
+}
+
 /// The clock of change times, in nanoseconds; 0 if it cannot be read, so that everything has changed just now.
 pub(super) fn wall_nanos() -> i64 {
     #[allow(clippy::unnecessary_cast)]

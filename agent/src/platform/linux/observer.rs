@@ -4,12 +4,12 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use fleet::Millis;
 use fleet::looked::Depth;
 use tokio::sync::watch;
 
 use super::digests::Digests;
 use super::ears::Ears;
+use super::pace::WatchPace;
 use super::packages::Packages;
 use super::proc;
 use super::processes::{Found, Watch};
@@ -20,40 +20,6 @@ use super::trees::Trees;
 use super::view::Home;
 use super::watch::{WatchLimits, Watches};
 use crate::platform::{Look, Observer, Scope, Seen};
-
-/// How often files are looked at and read although nothing was told of them.
-#[derive(Debug, Clone, Copy)]
-pub struct WatchPace {
-    /// Between two looks at every file, at most.
-    pub sweep_every: Millis,
-    /// One is followed by this many times as long without one, if that is sooner.
-    pub sweep_rest: u64,
-    /// But by at least this, however small the release.
-    pub sweep_soonest: Millis,
-    /// Between two readings of every file.
-    pub rehash_every: Millis,
-    /// Between two looks whether something is due to be read again, or was made so by something odd. That passes over all
-    /// files of what is held, in memory only.
-    pub rehash_look_every: Millis,
-    /// The part of one core that reading them again may take, in percent.
-    pub cpu_percent: u8,
-}
-
-impl Default for WatchPace {
-    fn default() -> Self {
-        // About a three-thousandth of one core: 20,000 files (40 ms) are looked at every two minutes, 1,000 (2 ms) in every
-        // round.
-        let sweep_rest = 3_000;
-        Self {
-            sweep_every: Millis::from_secs(120),
-            sweep_rest,
-            sweep_soonest: Millis::from_secs(1),
-            rehash_every: Millis::from_secs(3_600),
-            rehash_look_every: Millis::from_secs(15),
-            cpu_percent: 10,
-        }
-    }
-}
 
 /// Sees through /proc what really runs, and on the disk what really lies there.
 ///

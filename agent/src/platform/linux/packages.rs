@@ -8,23 +8,22 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
-use fleet::Digest;
 use fleet::evidence::{Owner, Package};
 use fleet::manifest::LARGEST_UNPACKED;
+use fleet::{Digest, Millis};
 use md5::{Digest as _, Md5};
 use sha2::Sha256;
 
-use super::digests;
 use super::dpkg::{Database, Listed, Stamp, Sum};
+use super::{boot_clock, digests};
 
 /// More files of the distribution than the services of one machine run; what is beyond is looked up again.
 const MOST_REMEMBERED: usize = 1_024;
 /// MD5 sums of files, which are small to keep and slow to make.
 const MOST_SUMS: usize = 2_048;
 /// What could not be told is asked again after this: the reason may be gone, though dpkg has done nothing since.
-const UNKNOWN_FOR: Duration = Duration::from_secs(60);
+const UNKNOWN_FOR: Millis = Millis::from_secs(60);
 
 /// What dpkg knows of files, remembered until it changes something.
 #[derive(Debug)]
@@ -38,7 +37,7 @@ struct Cache {
     /// What `status` was when `known` was begun.
     stamp: Option<Stamp>,
     /// And when that was read.
-    known: HashMap<PathBuf, (Listed, Instant)>,
+    known: HashMap<PathBuf, (Listed, Millis)>,
     /// The MD5 sum of the bytes that have this SHA-256. It holds whatever dpkg does, so it outlives `known`.
     sums: HashMap<Digest, Sum>,
 }
@@ -95,7 +94,8 @@ impl Packages {
     /// Sees to it that all of `wanted` are known. The cache stays locked meanwhile: who waits for it would otherwise
     /// read the same database at the same time.
     fn fill(&self, cache: &mut Cache, wanted: &HashSet<&Path>) {
-        let holds = |(listed, read): &(Listed, Instant)| *listed != Listed::Unknown || read.elapsed() < UNKNOWN_FOR;
+        let holds =
+            |(listed, read): &(Listed, Millis)| *listed != Listed::Unknown || boot_clock::since(*read) < UNKNOWN_FOR;
         let is_missing = |path: &&Path| !cache.known.get(*path).is_some_and(holds);
         let missing: Vec<&Path> = wanted.iter().copied().filter(is_missing).collect();
         if missing.is_empty() {
@@ -104,7 +104,7 @@ impl Packages {
         if cache.known.len() + missing.len() > MOST_REMEMBERED {
             cache.known.retain(|path, _| wanted.contains(path.as_path()));
         }
-        let now = Instant::now();
+        let now = boot_clock::now();
         cache.known.extend(self.database.look_up(&missing).into_iter().map(|(path, listed)| (path, (listed, now))));
     }
 

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 
 use super::reading::{self, Content, Job};
@@ -100,9 +99,9 @@ impl SlowReader<'_> {
             }
             Ok((file, _)) => {
                 let (stopped, percent) = (self.stopped, self.trees.pace().cpu_percent);
-                let mut used = cpu_nanos();
+                let mut used = boot_clock::thread_nanos();
                 let mut rest = || {
-                    let now = cpu_nanos();
+                    let now = boot_clock::thread_nanos();
                     let share = u64::from(percent.clamp(1, 100));
                     let pause = now.saturating_sub(used).saturating_mul(100 - share) / share;
                     used = now;
@@ -198,15 +197,6 @@ fn wait(stopped: &OwnedFd, time: Duration) -> Going {
     let mut end = [PollFd::new(stopped.as_fd(), PollFlags::POLLIN)];
     let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
     if poll(&mut end, timeout).is_ok_and(|ready| ready > 0) { Going::Stopped } else { Going::On }
-}
-
-/// The processor time of this thread.
-#[allow(clippy::unnecessary_cast)]
-fn cpu_nanos() -> u64 {
-    let nanos = |time: nix::sys::time::TimeSpec| {
-        (time.tv_sec() as i64).saturating_mul(1_000_000_000).saturating_add(time.tv_nsec() as i64)
-    };
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(0, |time| u64::try_from(nanos(time)).unwrap_or(0))
 }
 
 /// Gives this thread the lowest priority: it reads when nobody else wants to.

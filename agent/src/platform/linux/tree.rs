@@ -101,8 +101,8 @@ pub(super) struct Tree {
     pub(super) odd: bool,
     /// When the last look at everything began, since boot.
     pub(super) swept: Option<Millis>,
-    /// How long it took.
-    pub(super) sweep_took_nanos: u64,
+    /// What the last two of those took that had nothing to read, in processor time; see [`super::WatchPace::pause`].
+    pub(super) sweeps_took_nanos: [u64; 2],
     /// When the last reading of everything began, since boot.
     pub(super) hashed: Option<Millis>,
 }
@@ -217,7 +217,7 @@ impl Tree {
             watched: Watched::No { why: "it has not been looked at yet".to_owned(), again: Millis(0) },
             odd: false,
             swept: None,
-            sweep_took_nanos: 0,
+            sweeps_took_nanos: [0; 2],
             hashed: None,
         }
     }

@@ -24,9 +24,6 @@ use super::{WatchPace, boot_clock, memory};
 /// Between two tries to watch what could not be watched.
 const TRY_AGAIN: Millis = Millis::from_secs(60);
 
-/// So much of a sweep costs nothing that anybody would notice, and calls for no rest.
-const FREE_NANOS: u64 = 2_000_000;
-
 /// What a look at files saw.
 #[derive(Debug, Default)]
 pub(super) struct FilesSeen {
@@ -175,24 +172,25 @@ impl Trees {
             Watched::No { .. } => Watch::Not,
         };
         let reread = if is_new || depth == Depth::Hash { Reread::Everything } else { Reread::Nothing };
-        let began = boot_clock::nanos();
+        let before = boot_clock::thread_nanos();
         self.sweep(held, digests, reread, watch, is_watched && !moved);
         held.tree.swept = Some(now);
-        held.tree.sweep_took_nanos = boot_clock::nanos().saturating_sub(began);
         match reread {
             Reread::Everything => {
                 held.tree.hashed = Some(now);
                 Depth::Hash
             }
-            Reread::Nothing => Depth::Sweep,
+            Reread::Nothing => {
+                let took = boot_clock::thread_nanos().saturating_sub(before);
+                held.tree.sweeps_took_nanos = [took, held.tree.sweeps_took_nanos[0]];
+                Depth::Sweep
+            }
         }
     }
 
     /// Whether everything is to be looked at although nothing was told: the sooner, the less that takes.
     fn is_due(&self, held: &HeldTree, now: Millis) -> bool {
-        let counts = held.tree.sweep_took_nanos.saturating_sub(FREE_NANOS);
-        let rest = Millis(counts.saturating_mul(self.pace.sweep_rest) / 1_000_000);
-        let pause = rest.max(self.pace.sweep_soonest).min(self.pace.sweep_every);
+        let pause = self.pace.pause(held.tree.sweeps_took_nanos);
         held.tree.swept.is_none_or(|swept| now.0.saturating_sub(swept.0) >= pause.0)
     }
 
