@@ -17,6 +17,7 @@ use crate::link::Line;
 use crate::node::Node;
 use crate::platform::linux::machine;
 use crate::platform::{Observer, Supervisor};
+use crate::service_manager;
 
 /// Why an agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -97,8 +98,14 @@ pub async fn run(
         points: Arc::new(FailPoints::from_environment()?),
     };
     tracing::info!(node = %name, version = env!("CARGO_PKG_VERSION"), state = %tools.layout.root().display(), "fleet-agent");
+    let status = format!("{name} of the fleet of {}", tools.config.controller);
     let node = Node::open(name, tools).await?;
-    line.run(node.clone(), observe_every, stop).await;
+    service_manager::ready(&status);
+    tokio::select! {
+        () = line.run(node.clone(), observe_every, stop) => {}
+        never = service_manager::live() => match never {},
+    }
+    service_manager::stopping();
     tracing::info!("stopping; services keep running");
     node.stop().await;
     Ok(())

@@ -40,6 +40,7 @@ pub mod releases;
 pub mod reveal;
 pub mod selftest;
 pub mod service_log;
+mod service_manager;
 pub mod session;
 pub mod status;
 pub mod supervise;

@@ -17,4 +17,5 @@ pub mod mind;
 pub mod random;
 pub mod records;
 pub mod serve;
+mod service_manager;
 pub mod store;

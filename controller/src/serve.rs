@@ -22,7 +22,7 @@ use crate::init::Layout;
 use crate::link::LinkService;
 use crate::mind::{Mind, State};
 use crate::store::{IndexFate, OpenMode, open_redb, open_sled};
-use crate::{clock, records};
+use crate::{clock, records, service_manager};
 
 /// The largest message accepted: an attestation of a node with thousands of deviations fits.
 const LARGEST_MESSAGE: usize = 4 << 20;
@@ -95,6 +95,7 @@ pub async fn serve_on(listener: TcpListener, config: &Config, stop: impl Future<
     ]);
     let (mind, mut thinking) = Mind::start(state, store, config.observe_every);
 
+    let living = service_manager::live(mind.pulse());
     let authority = Arc::new(authority);
     let tls = ServerTls::new(&own.ca_pem, &own.cert_pem, &own.key_pem)?;
     let incoming = accept_loop(listener, tls, Limits::default(), sessions);
@@ -115,6 +116,7 @@ pub async fn serve_on(listener: TcpListener, config: &Config, stop: impl Future<
         .add_service(enrolment)
         .serve_with_incoming(incoming);
     tracing::info!(%listen, "the controller is ready");
+    service_manager::ready(&format!("serving agents and operators on {listen}"));
 
     // Streams of agents never end by themselves, so a stop does not wait for them: everything said is saved.
     let ended = tokio::select! {
@@ -125,7 +127,9 @@ pub async fn serve_on(listener: TcpListener, config: &Config, stop: impl Future<
             Err(panic) => Err(panic).context("the controller's mind stopped"),
         },
         () = stop => Ok(()),
+        never = living => match never {},
     };
+    service_manager::stopping();
     // The listener went with the server. The mind lets go of the store before this returns, too.
     thinking.abort();
     if !thinking.is_finished() {

@@ -139,8 +139,13 @@ impl Fleet {
 
     /// Adds a variable to the start of an agent that is stopped.
     pub fn set_agent_variable(&self, node: &str, variable: &str, value: Option<&str>) {
+        self.set_variable(&format!("agent-{node}"), variable, value);
+    }
+
+    /// Adds a variable to the start of a program (`controller`, `agent-n1`) that is stopped.
+    pub fn set_variable(&self, name: &str, variable: &str, value: Option<&str>) {
         let mut starts = self.starts.lock().unwrap();
-        let start = starts.get_mut(&format!("agent-{node}")).unwrap();
+        let start = starts.get_mut(name).unwrap();
         match value {
             Some(value) => start.environment.insert(variable.to_owned(), value.to_owned()),
             None => start.environment.remove(variable),

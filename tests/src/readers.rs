@@ -148,3 +148,13 @@ pub fn systemd_analyze(units: &[PathBuf]) {
         assert!(complaints.is_empty(), "{complaints:#?}");
     }
 }
+
+/// `systemd-analyze security` of a unit file: its exposure, in tenths, is at most so much.
+#[track_caller]
+pub fn systemd_security(unit: &Path, most: u32) {
+    if has("systemd-analyze security", Command::new("systemd-analyze").arg("--version")) {
+        let threshold = format!("--threshold={most}");
+        let mut security = Command::new("systemd-analyze");
+        Output::of(security.args(["security", "--no-pager", "--offline=true", &threshold]).arg(unit)).expect(0);
+    }
+}
