@@ -340,7 +340,8 @@ impl Scene<'_> {
         let strict = pins_packages(descriptor);
         self.evidence.outside.iter().find(|mapped| {
             let packaged = match &mapped.owner {
-                Owner::Package(_) => true,
+                // Elsewhere than where packages are installed, a name is not enough.
+                Owner::Package(package) => package.intact == Some(true) || mapped.is_distribution(),
                 Owner::Nobody if strict => false,
                 Owner::Nobody | Owner::Unknown => mapped.is_distribution(),
             };

@@ -456,6 +456,16 @@ fn a_pin_by_package_asks_for_version_and_bytes_and_for_a_node_that_can_tell() {
     // One name, two files, two pins: told once.
     let twice = compared(vec![libssl(brought("libssl3", false)); 2], [strict(&["1"]), strict(&["2"])].concat());
     assert_eq!(twice.len(), 1, "{twice:?}");
+    // Of a package that installs elsewhere: the package vouches for its own bytes, not for its name.
+    let vendor = |intact| ServiceEvidence {
+        outside: vec![Mapped { owner: brought("vendor", intact), ..read("/opt/vendor/lib.so", 72, None) }],
+        ..evidence()
+    };
+    let asking = Descriptor { minimum_grade: Grade::Digest, ..(*descriptor(2)).clone() };
+    let mut catalogue = Catalogue::default();
+    catalogue.add(NEW.parse().unwrap(), Arc::new(asking), Digest([102; 32]));
+    let count = |intact| compare(&hold_new(), Some(&vendor(intact)), &catalogue).findings.len();
+    assert_eq!((count(true), count(false)), (0, 1));
     // Beside the package's own file, where packages are installed: nobody vouches for it, unless a pin does.
     let beside = Mapped { owner: Owner::Nobody, ..read("/usr/lib/x86_64-linux-gnu/libssl.so.3.0.0", 71, None) };
     let grade = |pins: Vec<Pin>| {
