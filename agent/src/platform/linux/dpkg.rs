@@ -125,11 +125,19 @@ impl Database {
         let sources = |spellings: &[Vec<u8>]| -> Vec<&Source> {
             spellings.iter().filter_map(|path| claims.get(path)).flatten().collect()
         };
+        // One package in one version, be it for several architectures; where two claim a path, either may have written last.
         let chosen = |spellings: &[Vec<u8>]| {
-            sources(spellings).into_iter().find_map(|source| match states.get(source)? {
-                State::Here(version) => Some((source, version)),
-                State::Unclear | State::Absent => None,
-            })
+            let mut here = None;
+            for source in sources(spellings) {
+                match (states.get(source)?, here) {
+                    (State::Absent, _) => {}
+                    (State::Here(version), None) => here = Some((source, version)),
+                    (State::Here(version), Some((first, of_first)))
+                        if first.name == source.name && version == of_first => {}
+                    (State::Here(_) | State::Unclear, _) => return None,
+                }
+            }
+            here
         };
         let mut sums: HashMap<&Source, HashMap<&[u8], Option<Sum>>> = HashMap::new();
         for (_, spellings) in &spelled {

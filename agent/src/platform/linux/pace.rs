@@ -41,8 +41,8 @@ impl Default for WatchPace {
 }
 
 impl WatchPace {
-    /// The pause until everything is looked at again, by the processor time that the last two such looks took which had
-    /// nothing to read (0: there was none yet). The cheaper of them counts: one that was held up, or met files that somebody
+    /// The pause until everything is looked at again, by what the last two such looks took which had nothing to read
+    /// (processor time, or a tenth of the time; 0: there was none yet). The cheaper of them counts: one that was held up, or met files that somebody
     /// had just changed, must not keep the next one away for minutes.
     pub(super) fn pause(&self, took: [u64; 2]) -> Millis {
         let counts = took[0].min(took[1]).saturating_sub(FREE_NANOS);

@@ -19,7 +19,7 @@ use super::dpkg::{Database, Listed, Stamp, Sum};
 use super::{boot_clock, digests};
 
 /// More files of the distribution than the services of one machine run; what is beyond is looked up again.
-const MOST_REMEMBERED: usize = 1_024;
+const MOST_REMEMBERED: usize = 8_192;
 /// MD5 sums of files, which are small to keep and slow to make.
 const MOST_SUMS: usize = 2_048;
 /// What could not be told is asked again after this: the reason may be gone, though dpkg has done nothing since.
@@ -31,6 +31,10 @@ pub(super) struct Packages {
     database: Database,
     cache: Mutex<Cache>,
 }
+
+/// Who lists some paths, as it was told at one moment.
+#[derive(Debug, Default)]
+pub(super) struct Learned(HashMap<PathBuf, Listed>);
 
 #[derive(Debug, Default)]
 struct Cache {
@@ -52,8 +56,8 @@ impl Packages {
         Self { database, cache: Mutex::default() }
     }
 
-    /// Looks up many paths with one pass over the database, unless they are remembered: `owner` knows them then.
-    pub(super) fn learn<'a>(&self, paths: impl IntoIterator<Item = &'a Path>) {
+    /// Looks up many paths with one pass over the database, unless they are remembered.
+    pub(super) fn learn<'a>(&self, paths: impl IntoIterator<Item = &'a Path>) -> Learned {
         let wanted: HashSet<&Path> = paths.into_iter().take(MOST_REMEMBERED).collect();
         let mut cache = self.locked();
         let stamp = self.database.stamp();
@@ -68,21 +72,28 @@ impl Packages {
                 cache.known.clear();
             }
         }
+        let told = |path: &Path| Some((path.to_owned(), cache.known.get(path)?.0.clone()));
+        Learned(wanted.into_iter().filter_map(told).collect())
     }
 
-    /// Who brought the file that is called `path` here, which must have been learned. `file` is opened only when its bytes
-    /// were not compared before; `digest` is what they were found to be.
+    /// Who brought the file that is called `path` here, by what was learned. `file` is opened only when its bytes were not
+    /// compared before; `digest` is what they were found to be.
     ///
     /// MD5 is what dpkg keeps, and this says what `dpkg --verify` would: good against accidents and against another
     /// version put in its place, not against an adversary. Whoever fears that pins a digest.
-    pub(super) fn owner(&self, path: &Path, digest: &Digest, file: impl FnOnce() -> Option<File>) -> Owner {
-        let known = self.locked().known.get(path).map(|(listed, _)| listed.clone());
-        match known {
+    pub(super) fn owner(
+        &self,
+        learned: &Learned,
+        path: &Path,
+        digest: &Digest,
+        file: impl FnOnce() -> Option<File>,
+    ) -> Owner {
+        match learned.0.get(path) {
             None | Some(Listed::Unknown) => Owner::Unknown,
             Some(Listed::Nobody) => Owner::Nobody,
             Some(Listed::By { name, version, sum }) => {
                 let intact = sum.and_then(|sum| Some(self.sum_of(digest, file)? == sum));
-                Owner::Package(Package { name, version, intact })
+                Owner::Package(Package { name: name.clone(), version: version.clone(), intact })
             }
         }
     }
@@ -199,8 +210,8 @@ mod tests {
     }
 
     fn owner(packages: &Packages, path: &str, bytes: &[u8]) -> Owner {
-        packages.learn([Path::new(path)]);
-        packages.owner(Path::new(path), &digest(bytes), || file(bytes))
+        let learned = packages.learn([Path::new(path)]);
+        packages.owner(&learned, Path::new(path), &digest(bytes), || file(bytes))
     }
 
     fn package(name: &str, version: &str, intact: impl Into<Option<bool>>) -> Owner {
@@ -270,6 +281,13 @@ mod tests {
         assert_eq!(owner(&packages, LIBC_PATH, LIBC), Owner::Unknown);
         fs::remove_file(at("updates/0001")).unwrap();
         assert_eq!(owner(&packages, LIBC_PATH, LIBC), package("libc6", "2.36-9", true));
+        // Two packages claim it.
+        fs::write(at("info/other.list"), "/usr/bin/held\n").unwrap();
+        fs::write(at("status"), format!("{STATUS}\nPackage: other\nStatus: install ok installed\nVersion: 1\n"))
+            .unwrap();
+        assert_eq!(owner(&packages, "/usr/bin/held", b"held"), Owner::Unknown);
+        fs::write(at("status"), format!("{STATUS}\nPackage: other\nStatus: deinstall ok config-files\n")).unwrap();
+        assert_eq!(owner(&packages, "/usr/bin/held", b"held"), package("held", "1:3.4~rc1", true));
         fs::write(at("diversions"), "/usr/bin/held\n/usr/bin/held.real\nother\n").unwrap();
         fs::write(at("status"), format!("{STATUS}\n")).unwrap();
         assert_eq!(owner(&packages, "/bin/held", b"held"), Owner::Unknown);
@@ -288,9 +306,9 @@ mod tests {
     fn changed_bytes_are_not_intact_and_each_are_read_once() {
         let (_folder, packages) = database();
         let opened = Cell::new(0);
-        packages.learn([Path::new(LIBC_PATH)]);
+        let learned = packages.learn([Path::new(LIBC_PATH)]);
         let ask = |bytes: &[u8], found: &[u8]| {
-            packages.owner(Path::new(LIBC_PATH), &digest(bytes), || {
+            packages.owner(&learned, Path::new(LIBC_PATH), &digest(bytes), || {
                 opened.set(opened.get() + 1);
                 file(found)
             })
@@ -304,7 +322,7 @@ mod tests {
             assert_eq!(ask(b"evil", b"evil"), package("libc6", "2.36-9", false));
             assert_eq!(opened.get(), 4);
         }
-        let closed = packages.owner(Path::new(LIBC_PATH), &digest(b"unseen"), || None);
+        let closed = packages.owner(&learned, Path::new(LIBC_PATH), &digest(b"unseen"), || None);
         assert_eq!(closed, package("libc6", "2.36-9", None));
     }
 

@@ -198,11 +198,11 @@ impl Watch {
 
     /// The files with who brought them.
     fn owned(&self, outside: Vec<Outside>) -> Vec<Mapped> {
-        self.packages.learn(outside.iter().map(|outside| Path::new(&outside.mapped.path)));
+        let learned = self.packages.learn(outside.iter().map(|outside| Path::new(&outside.mapped.path)));
         let owner = |outside: &Outside| {
             let Mapped { path, digest, link, .. } = &outside.mapped;
             let Some(digest) = digest else { return Owner::Unknown };
-            match self.packages.owner(Path::new(path), digest, || outside.open()) {
+            match self.packages.owner(&learned, Path::new(path), digest, || outside.open()) {
                 // It had this name when somebody brought it; the next version may have another.
                 Owner::Nobody if *link == LinkState::Deleted => Owner::Unknown,
                 owner => owner,

@@ -101,7 +101,7 @@ pub(super) struct Tree {
     pub(super) odd: bool,
     /// When the last look at everything began, since boot.
     pub(super) swept: Option<Millis>,
-    /// What the last two of those took that had nothing to read, in processor time; see [`super::WatchPace::pause`].
+    /// What the last two of those took that had nothing to read; see [`super::WatchPace::pause`].
     pub(super) sweeps_took_nanos: [u64; 2],
     /// When the last reading of everything began, since boot.
     pub(super) hashed: Option<Millis>,

@@ -172,7 +172,7 @@ impl Trees {
             Watched::No { .. } => Watch::Not,
         };
         let reread = if is_new || depth == Depth::Hash { Reread::Everything } else { Reread::Nothing };
-        let before = boot_clock::thread_nanos();
+        let (began, before) = (boot_clock::nanos(), boot_clock::thread_nanos());
         self.sweep(held, digests, reread, watch, is_watched && !moved);
         held.tree.swept = Some(now);
         match reread {
@@ -181,7 +181,10 @@ impl Trees {
                 Depth::Hash
             }
             Reread::Nothing => {
-                let took = boot_clock::thread_nanos().saturating_sub(before);
+                let (waited, worked) =
+                    (boot_clock::nanos().saturating_sub(began), boot_clock::thread_nanos().saturating_sub(before));
+                // Waiting for a disk costs others something, too.
+                let took = worked.max(waited / 10);
                 held.tree.sweeps_took_nanos = [took, held.tree.sweeps_took_nanos[0]];
                 Depth::Sweep
             }
