@@ -67,10 +67,11 @@ impl Meter {
 fn pass(mut from: TcpStream, mut to: TcpStream, count: &AtomicU64) {
     let mut piece = vec![0; PIECE];
     while let Ok(read @ 1..) = from.read(&mut piece) {
+        // Counted first: whoever has received it may look at once.
+        count.fetch_add(read as u64, Ordering::Relaxed);
         if to.write_all(&piece[..read]).is_err() {
             break;
         }
-        count.fetch_add(read as u64, Ordering::Relaxed);
     }
     // Whoever has gone already needs no word of it.
     let _ = to.shutdown(Shutdown::Both);
