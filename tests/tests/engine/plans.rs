@@ -77,7 +77,8 @@ fn canary_and_growing(stage: &Stage) {
                 if begun == 4 {
                     fleet.kill_controller();
                     fleet.start_controller();
-                    fleet.until_reason(&id, "segment 4: proof from");
+                    // What it waits for may be over by the time that it can be asked.
+                    until("the controller answers again", || fleet.deployment(&id).map(drop));
                 }
             }
             "node-proven" => {
