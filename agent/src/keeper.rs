@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::attempt::Halt;
 use crate::backoff::Backoff;
 use crate::balancer::Haproxy;
-use crate::config::Config;
+use crate::config::{Config, WhenUnreachable};
 use crate::confirm::Confirmer;
 use crate::durable::FileError;
 use crate::environment::Rights;
@@ -111,6 +111,22 @@ pub struct Status {
     pub known: Arc<Known>,
     /// How the newest repair stands.
     pub repair: Option<RepairReport>,
+}
+
+impl Status {
+    /// What it says, unless that has been overtaken: a keeper that was just permitted to start has said before that it may
+    /// not, and takes its permit in a moment later, on a busy machine long after the controller has asked. That it starts is
+    /// said for it then; if it does not, the controller sees for how long.
+    #[must_use]
+    pub fn in_view_of(self, wish: &Wish, now: &Moment) -> Self {
+        // By the fresh permit alone: what else may lift the fence is the keeper's to know.
+        let granted = || may_start(&wish.order, wish.permit.as_ref(), &wish.contact, now, WhenUnreachable::Refuse);
+        if !matches!(self.progress, Progress::Fenced { .. }) || granted() != Permission::Granted {
+            return self;
+        }
+        let detail = format!("order {} has just been permitted", wish.order.generation);
+        Self { progress: Progress::Working { step: "start".to_owned(), detail }, ..self }
+    }
 }
 
 /// The release that this agent made live.

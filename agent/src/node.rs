@@ -387,7 +387,7 @@ impl Node {
 
     fn look_at_all(&self, depth: Depth) -> Vec<ServiceEvidence> {
         enum Ground {
-            Keeper(watch::Receiver<Status>, Generation),
+            Keeper(watch::Receiver<Status>, watch::Receiver<Wish>),
             Fenced(Generation, String),
         }
         // Copied out first: a look takes its time, and nobody shall wait for it.
@@ -399,7 +399,7 @@ impl Node {
                     (service.clone(), Ground::Fenced(wish.borrow().order.generation, KEEPER_ENDED.to_owned()))
                 }
                 Kept::Keeper { wish, status, .. } => {
-                    (service.clone(), Ground::Keeper(status.clone(), wish.borrow().order.generation))
+                    (service.clone(), Ground::Keeper(status.clone(), wish.subscribe()))
                 }
                 Kept::Fenced { generation, reason } => (service.clone(), Ground::Fenced(*generation, reason.clone())),
             })
@@ -413,16 +413,21 @@ impl Node {
                 Ground::Fenced(generation, reason) => {
                     observe::evidence_without_order(observer, depth, &place, &neighbours, generation, &reason)
                 }
-                Ground::Keeper(mut status, generation) => {
-                    for _ in 1..LOOKS {
-                        let ground = self.with_made(&service, status.borrow_and_update().clone());
+                Ground::Keeper(mut status, wish) => {
+                    let mut look = || {
+                        let wish = wish.borrow().clone();
+                        let said = status.borrow_and_update().clone().in_view_of(&wish, &self.tools.now());
+                        let ground = self.with_made(&service, said);
+                        let generation = wish.order.generation;
                         let evidence = observe::evidence(observer, depth, &place, &neighbours, generation, &ground);
-                        if !status.has_changed().unwrap_or(false) {
+                        (evidence, status.has_changed().unwrap_or(false))
+                    };
+                    for _ in 1..LOOKS {
+                        if let (evidence, false) = look() {
                             return evidence;
                         }
                     }
-                    let ground = self.with_made(&service, status.borrow_and_update().clone());
-                    observe::evidence(observer, depth, &place, &neighbours, generation, &ground)
+                    look().0
                 }
             }
         };

@@ -20,6 +20,7 @@ use fleet_agent::agent::{self, AgentError};
 use fleet_agent::config::Config;
 use fleet_agent::join::{JoinError, Joined, Joining, TokenSource, join};
 use fleet_agent::layout::Layout;
+use fleet_agent::orders::Orders;
 use fleet_agent::platform::fake::Deed;
 use fleet_certs::{
     AllowList, Authority, DialError, Identity, JoinToken, KeyAndCsr, Limits, Peer, Role, ServerTls, Sessions,
@@ -258,8 +259,8 @@ impl Fleet {
     fn config(&self) -> Config {
         let dir = self.world.dir.path().display();
         let text = format!(
-            "controller = \"{}\"\nstate_dir = \"{dir}/state\"\nservices_root = \"{dir}/services\"\nobserve_every = \"100ms\"",
-            self.address
+            "controller = \"{}\"\nstate_dir = \"{dir}/state\"\nservices_root = \"{dir}/services\"\nobserve_every = \"100ms\"\n{}",
+            self.address, self.world.more
         );
         Config::parse(std::path::Path::new("agent.toml"), &text).unwrap()
     }
@@ -357,6 +358,30 @@ async fn an_order_goes_down_and_the_proof_comes_up() {
     stop.send(true).unwrap();
     within(running).await.unwrap().unwrap();
     assert_eq!(fleet.world.host.running(&fleet.world.service), [one.release()]);
+}
+
+/// A keeper that is held up, here by a balancer that does not answer, has not yet heard that it may start.
+#[tokio::test]
+async fn whoever_was_permitted_to_start_does_not_say_that_it_may_not() {
+    let mut fleet = Fleet::joined().await;
+    let socket = fleet.world.dir.path().join("haproxy.sock");
+    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    fleet.world.more =
+        format!("[balancer]\nhaproxy = {{ socket = \"{}\", backend = \"web\", server = \"n1\" }}", socket.display());
+    let one = release("web", "one", None);
+    let order = fleet.world.order(1, &one.hold);
+    std::fs::create_dir_all(fleet.layout().orders()).unwrap();
+    Orders::load(fleet.layout().orders(), order.node.clone()).unwrap().receive(&order).unwrap();
+    let (_stop, _running) = fleet.run();
+    // It is fenced, and asks the balancer to send nobody here: it is held up as long as this is not answered.
+    let asked = within(listener.accept()).await.unwrap();
+    let mut arrival = fleet.arrival().await;
+    let Progress::Fenced { .. } = arrival.challenge(1).await.services[0].progress else { panic!("nothing permits it") };
+    arrival.desired(&[order]).await;
+    let attestation = arrival.challenge(2).await;
+    let Progress::Working { step, detail } = &attestation.services[0].progress else { panic!("{attestation:?}") };
+    assert_eq!((step.as_str(), detail.as_str()), ("start", "order 1 has just been permitted"));
+    drop(asked);
 }
 
 #[tokio::test]
