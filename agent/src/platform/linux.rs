@@ -19,6 +19,7 @@ mod maps;
 pub mod memory;
 mod observer;
 mod origin;
+mod outside;
 mod pace;
 mod packages;
 mod proc;

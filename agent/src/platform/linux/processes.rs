@@ -17,6 +17,7 @@ use super::interpreter::{self, Named};
 use super::lineage::{Glimpse, Lineage, glimpses, snapshot};
 use super::maps::{self, Inode, Mapping, Mappings};
 use super::origin;
+use super::outside::{self, Bytes, Outside};
 use super::packages::Packages;
 use super::proc;
 use super::view::{self, Home, View, is_same};
@@ -24,10 +25,6 @@ use crate::platform::{Look, Scope};
 
 /// Readings of a process that executes another program while it is read; after that the last reading stands.
 const MOST_READINGS: usize = 3;
-
-/// Files of the distribution told for one service. A program maps a handful, a virtual machine two dozen; more make
-/// every attestation longer, and are counted.
-const MOST_OUTSIDE: usize = 128;
 
 /// Files of releases told for one process. Those that the held release does not have come first, so that what the limit
 /// leaves out is what is as it should be.
@@ -74,28 +71,6 @@ struct Round<'a> {
     hidden: u32,
     /// Each file once: by path and digest, since one path may have been several files.
     outside: BTreeMap<(String, Option<Digest>), Outside>,
-}
-
-/// A file of the distribution, or of nobody, that a process runs.
-struct Outside {
-    mapped: Mapped,
-    bytes: Bytes,
-}
-
-/// Where the bytes can be read that are really run.
-enum Bytes {
-    Mapped(u32, Mapping),
-    /// Behind this link of /proc.
-    Executed(PathBuf),
-}
-
-impl Outside {
-    fn open(&self) -> Option<File> {
-        match &self.bytes {
-            Bytes::Mapped(pid, mapping) => mapping.open(*pid).ok(),
-            Bytes::Executed(link) => File::open(link).ok(),
-        }
-    }
 }
 
 /// What a process is by the kernel's word, to be compared before and after it is read.
@@ -188,27 +163,8 @@ impl Watch {
         };
         let meant = snapshot.into_iter().filter(|(pid, _)| is_meant(pid));
         let processes = meant.filter_map(|(_, glimpse)| round.settled(glimpse)).collect();
-        let mut outside: Vec<Outside> = round.outside.into_values().collect();
-        // First what is least expected: files of no package, then those that were replaced.
-        outside.sort_by_key(|Outside { mapped, .. }| (mapped.is_distribution(), mapped.link == LinkState::Linked));
-        let outside_omitted = u32::try_from(outside.len().saturating_sub(MOST_OUTSIDE)).unwrap_or(u32::MAX);
-        outside.truncate(MOST_OUTSIDE);
-        Ok(Found { processes, hidden: round.hidden, outside: self.owned(outside), outside_omitted })
-    }
-
-    /// The files with who brought them.
-    fn owned(&self, outside: Vec<Outside>) -> Vec<Mapped> {
-        let learned = self.packages.learn(outside.iter().map(|outside| Path::new(&outside.mapped.path)));
-        let owner = |outside: &Outside| {
-            let Mapped { path, digest, link, .. } = &outside.mapped;
-            let Some(digest) = digest else { return Owner::Unknown };
-            match self.packages.owner(&learned, Path::new(path), digest, || outside.open()) {
-                // It had this name when somebody brought it; the next version may have another.
-                Owner::Nobody if *link == LinkState::Deleted => Owner::Unknown,
-                owner => owner,
-            }
-        };
-        outside.into_iter().map(|outside| Mapped { owner: owner(&outside), ..outside.mapped }).collect()
+        let (outside, outside_omitted) = outside::told(round.outside.into_values().collect(), &self.packages);
+        Ok(Found { processes, hidden: round.hidden, outside, outside_omitted })
     }
 }
 
